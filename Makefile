@@ -1,0 +1,38 @@
+.PHONY: demo test lint check lock peers clean
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+demo: $(VENV)/.ready
+	$(BIN)/lungnode demo
+
+test: $(VENV)/.ready peers
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+# The lock holds hashes and names no registry; hatchling is in it, so nothing unlocked is built with.
+$(VENV)/.ready: requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	touch $@
+
+# What the tests talk to: installed by apt for root, named for everybody else.
+peers:
+	@sh tests/install-peers
+
+lock:
+	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql \
+	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements.txt
+	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql --group dev \
+	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

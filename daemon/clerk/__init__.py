@@ -1,0 +1,1 @@
+"""Indexes the spool, judges completeness, dispatches analyses."""

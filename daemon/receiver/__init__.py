@@ -1,0 +1,1 @@
+"""The Storage and Verification SCP: associations to durable files in the spool."""

@@ -1,0 +1,1 @@
+"""The results database, which is also the queue."""

@@ -1,0 +1,252 @@
+"""The tables. The database is the queue: every piece of work is a row with a state, attempts and a lease."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, Float, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, kept in UTC; SQLite stores no zone, so it is put back when read."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn an aware time into UTC."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"a time without a zone reached the database: {value!r}")
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Put the zone back."""
+        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy, never changed
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+    }
+
+
+class StudyState(StrEnum):
+    """Where a study stands between its first slice and its last."""
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+
+
+class Disposition(StrEnum):
+    """What the clerk did with an instance."""
+
+    ARCHIVED = "archived"
+    CONFLICT = "conflict"  # same SOP Instance UID as another, other pixels: kept beside it, never analysed
+    OWN_OUTPUT = "own_output"  # one of our results came back
+
+
+class AnalysisState(StrEnum):
+    """queued -> running -> done | not_applicable | failed -> queued ... -> quarantined."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    NOT_APPLICABLE = "not_applicable"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+
+
+class DeliveryState(StrEnum):
+    """pending -> sending -> stored -> committed | refused (permanent) | dead."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    STORED = "stored"
+    COMMITTED = "committed"
+    REFUSED = "refused"
+    DEAD = "dead"
+
+
+class Study(Base):
+    """One study as received; text attributes are the decoded values of its first instance."""
+
+    __tablename__ = "studies"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    patient_id: Mapped[str] = mapped_column(String(255), default="", index=True)
+    patient_name: Mapped[str] = mapped_column(String(255), default="")
+    patient_birth_date: Mapped[str] = mapped_column(String(16), default="")
+    patient_sex: Mapped[str] = mapped_column(String(16), default="")
+    accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
+    study_date: Mapped[str] = mapped_column(String(16), default="", index=True)
+    study_description: Mapped[str] = mapped_column(String(255), default="")
+    calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    called_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    address: Mapped[str] = mapped_column(String(64), default="")
+    rule: Mapped[str] = mapped_column(String(255), default="")  # "" when none matched: the defaults apply
+    state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING, index=True)
+    revision: Mapped[int] = mapped_column(default=0)  # the last one judged complete; 0 before the first
+    completeness: Mapped[str] = mapped_column(String(255), default="")  # as of the last revision
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime] = mapped_column(index=True)  # when its last new instance was received
+
+    instances: Mapped[list["Instance"]] = relationship(back_populates="study")
+    analyses: Mapped[list["Analysis"]] = relationship(back_populates="study")
+
+
+class Instance(Base):
+    """One received SOP instance and where its file is."""
+
+    __tablename__ = "instances"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
+    modality: Mapped[str] = mapped_column(String(16), default="")
+    instance_number: Mapped[int | None]
+    number_of_frames: Mapped[int] = mapped_column(default=1)
+    images_in_acquisition: Mapped[int | None]
+    acquisition_number: Mapped[int | None]
+    image_position: Mapped[list[Any] | None]  # (0020,0032), mm
+    image_orientation: Mapped[list[Any] | None]  # (0020,0037)
+    path: Mapped[str] = mapped_column(Text)  # below the archive
+    size: Mapped[int]  # bytes of the file
+    digest: Mapped[str] = mapped_column(String(64))  # SHA-256 of the file
+    disposition: Mapped[str] = mapped_column(String(16), default=Disposition.ARCHIVED)
+    note: Mapped[str] = mapped_column(Text, default="")  # why, for a conflict; which copies came again
+    revision: Mapped[int | None]  # the study's revision that first held it; empty while receiving
+    received_at: Mapped[datetime]
+
+    study: Mapped[Study] = relationship(back_populates="instances")
+
+
+class Quarantined(Base):
+    """A received file that cannot be indexed, kept with its reason."""
+
+    __tablename__ = "quarantined"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(Text, unique=True)  # below the quarantine
+    reason: Mapped[str] = mapped_column(Text)
+    association_id: Mapped[str] = mapped_column(String(64), default="")
+    calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    received_at: Mapped[datetime]
+
+
+class AssociationRecord(Base):
+    """An association that stored something, as its host's clerk last saw it."""
+
+    __tablename__ = "associations"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    called_ae_title: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(64))
+    opened_at: Mapped[datetime]
+    lease_until: Mapped[datetime]  # an open one whose clerk is silent for longer counts as closed
+    closed_at: Mapped[datetime | None]
+    outcome: Mapped[str] = mapped_column(String(32), default="open")  # open | released | aborted | lost
+
+
+class AssociationStudy(Base):
+    """Which studies an association carried."""
+
+    __tablename__ = "association_studies"
+
+    association_id: Mapped[str] = mapped_column(ForeignKey("associations.id"), primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+
+
+class Analysis(Base):
+    """One analysis of one revision of a study: work to do, then its result."""
+
+    __tablename__ = "analyses"
+    __table_args__ = (
+        UniqueConstraint("study_id", "revision"),
+        Index("ix_analyses_due", "state", "priority", "due_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    revision: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16), default=AnalysisState.QUEUED)
+    priority: Mapped[int] = mapped_column(default=5)
+    attempts: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime]
+    woken_at: Mapped[datetime | None]  # when a worker was last told of it
+    lease_owner: Mapped[str] = mapped_column(String(255), default="")
+    lease_until: Mapped[datetime | None]
+    completeness: Mapped[str] = mapped_column(String(255), default="")
+    created_at: Mapped[datetime]  # every date in our outputs is this one
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    model: Mapped[str] = mapped_column(String(255), default="")
+    model_digest: Mapped[str] = mapped_column(String(64), default="")
+    verdict: Mapped[str] = mapped_column(String(16), default="")
+    probability: Mapped[float | None] = mapped_column(Float)
+    threshold: Mapped[float | None] = mapped_column(Float)
+    reason: Mapped[str] = mapped_column(Text, default="")  # why there is no verdict; the last error
+    error: Mapped[str] = mapped_column(Text, default="")  # traceback of the last failure
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)  # series choice, coverage, slices
+    phases: Mapped[dict[str, Any]] = mapped_column(default=dict)  # seconds by phase
+
+    study: Mapped[Study] = relationship(back_populates="analyses")
+    outputs: Mapped[list["Output"]] = relationship(back_populates="analysis", order_by="Output.id")
+    deliveries: Mapped[list["Delivery"]] = relationship(back_populates="analysis", order_by="Delivery.id")
+
+
+class Output(Base):
+    """One composed SOP instance, committed before anything is sent."""
+
+    __tablename__ = "outputs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analyses.id"), index=True)
+    group: Mapped[str] = mapped_column(String(16))  # sent as one: sr | sc | pm, with a variant after a dash
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    path: Mapped[str] = mapped_column(Text)  # below the outputs
+    size: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(64))
+
+    analysis: Mapped[Analysis] = relationship(back_populates="outputs")
+
+
+class Delivery(Base):
+    """One output group on its way to one destination."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "destination", "group"),
+        Index("ix_deliveries_due", "state", "due_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analyses.id"))
+    destination: Mapped[str] = mapped_column(String(255))
+    group: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16), default=DeliveryState.PENDING)
+    attempts: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime]
+    woken_at: Mapped[datetime | None]
+    lease_owner: Mapped[str] = mapped_column(String(255), default="")
+    lease_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    reason: Mapped[str] = mapped_column(Text, default="")  # the last failure, in the peer's words where it had any
+    instances: Mapped[list[Any]] = mapped_column(default=list)  # {sop_instance_uid, status, comment} each
+
+    analysis: Mapped[Analysis] = relationship(back_populates="deliveries")

@@ -1,0 +1,84 @@
+"""The `lungnode` command: exit code 0 done, 1 the job failed, 2 wrong use.
+
+Each command module defines functions and registers them in `register`; it imports its program inside the
+function, so that `lungnode receive` never loads TensorFlow.
+"""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from lungnode.errors import LungnodeError, SettingsError
+from lungnode.log import start_log
+from lungnode.settings import Settings, load_settings
+
+# Each has a function register(app: typer.Typer) -> None.
+COMMAND_MODULES: Final = ("roles",)
+
+EVERYWHERE: Final = ("--data", "--config", "--debug")  # accepted before and after the command's name
+
+app = typer.Typer(
+    name="lungnode", help="DICOM AI node for chest CT. For research use.", no_args_is_help=True, add_completion=False
+)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    data: Annotated[Path | None, typer.Option(help="Folder of everything the node keeps.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings file (TOML).", exists=True, dir_okay=False)] = None,
+    debug: Annotated[bool, typer.Option(help="Log more, and show tracebacks.")] = False,
+) -> None:
+    # Child processes (`up` starts one a role) read the same settings from the same variables.
+    if config is not None:
+        os.environ["LUNGNODE_CONFIG"] = str(config.resolve())
+    if data is not None:
+        os.environ["LUNGNODE_DATA"] = str(data.resolve())
+    if debug:
+        os.environ["LUNGNODE_LOG_LEVEL"] = "debug"
+    if context.invoked_subcommand is not None:
+        settings = load_settings()
+        start_log(settings.log_level)
+        context.obj = settings
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """Return the settings that the command was called with."""
+    settings = context.find_object(Settings)
+    if settings is None:
+        raise SettingsError("The command was called without settings.")
+    return settings
+
+
+def hoist(arguments: list[str]) -> list[str]:
+    """Move the options that hold everywhere to the front, where the callback reads them."""
+    front, rest, position = [], [], 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument == "--":
+            rest += arguments[position:]
+            break
+        name = argument.partition("=")[0]
+        takes_value = name in EVERYWHERE and name != "--debug" and "=" not in argument
+        taken = arguments[position : position + 1 + takes_value]
+        (front if name in EVERYWHERE else rest).extend(taken)
+        position += len(taken)
+    return front + rest
+
+
+def main() -> None:
+    """Run the command line; one sentence for an error, the traceback only with --debug."""
+    for name in COMMAND_MODULES:
+        import_module(f"lungnode.cli.{name}").register(app)
+    arguments = hoist(sys.argv[1:])
+    try:
+        app(arguments)
+    except LungnodeError as error:
+        if "--debug" in arguments:
+            raise
+        typer.echo(f"lungnode: {error}", err=True)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)

@@ -1,0 +1,20 @@
+"""Logging: one event a line with UIDs, never a name, an ID or a data set.
+
+Warning: a peer is wrong. Error: we are.
+"""
+
+import logging
+import sys
+from typing import Final
+
+# pynetdicom and pydicom log identifiers and values at debug level: patients' names would reach the log.
+_TALKATIVE: Final = ("pynetdicom", "pydicom", "highdicom", "kombu", "amqp", "h5py", "tensorflow", "PIL")
+
+
+def start_log(level: str) -> None:
+    """Send this process's log to standard error, a line an event."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), force=True, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)

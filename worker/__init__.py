@@ -1,0 +1,1 @@
+"""The analysing and delivering side: tasks, analysis, outputs, courier."""

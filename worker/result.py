@@ -1,0 +1,65 @@
+"""What an analysis finds: values that the report, the heatmaps and the command line all read."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungnode.pixels import Box
+
+ClassMap = NDArray[np.float32]  # shape (rows, columns) of the network's last map, in [0, 1]
+
+
+class Verdict(StrEnum):
+    """What is said of an image or a study."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    UNDETERMINED = "undetermined"  # analysed, but the input was too incomplete to say "negative"
+    NOT_APPLICABLE = "not_applicable"  # no axial chest CT
+    ERROR = "error"  # a chest CT that could not be analysed
+
+
+@dataclass(frozen=True)
+class SliceFinding:
+    """One analysed slice, in the study's order from top to bottom."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    frame: int | None  # 1-based frame of a multi-frame image; None for a single-frame one
+    position_mm: float  # along the slice normal
+    probability: float  # of the finding, in [0, 1]
+    class_map: ClassMap  # activation of the finding over `box`
+    box: Box  # the part of the source matrix that the network saw
+
+
+@dataclass(frozen=True)
+class StudyFinding:
+    """The result of one analysis."""
+
+    verdict: Verdict
+    probability: float | None  # None unless slices were analysed
+    threshold: float
+    reason: str  # one sentence; empty when the verdict says it all
+    series_instance_uid: str = ""  # of the chosen series
+    choice: tuple[str, ...] = ()  # why this series and these slices, a sentence each
+    slices: tuple[SliceFinding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the outputs say beside the finding: taken from rows and settings, never from the clock."""
+
+    study_instance_uid: str
+    revision: int
+    created_at: str  # ISO 8601 with zone, of the analysis row
+    completeness: str  # for example "quiet: no gaps"
+    model_name: str
+    model_version: str
+    model_digest: str  # SHA-256 of the weights, hexadecimal
+    qualification: str = "RESEARCH"
+    predecessors: tuple[tuple[str, str, str], ...] = ()  # (series, SOP class, SOP instance UID) of earlier reports
+    heatmaps: int = 20  # slices shown, at most
+    summary_identification: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)  # by phase
