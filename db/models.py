@@ -246,7 +246,9 @@ class Delivery(Base):
     lease_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    reason: Mapped[str] = mapped_column(Text, default="")  # the last failure, in the peer's words where it had any
+    reason: Mapped[str] = mapped_column(
+        Text, default=""
+    )  # the last failure, in the peer's words where it had any
     instances: Mapped[list[Any]] = mapped_column(default=list)  # {sop_instance_uid, status, comment} each
 
     analysis: Mapped[Analysis] = relationship(back_populates="deliveries")

@@ -46,4 +46,6 @@ def transaction(engine: Engine) -> Iterator[Session]:
         with sessionmaker(engine, expire_on_commit=False).begin() as session:
             yield session
     except OperationalError as error:
-        raise UnavailableError(f"The database {engine.url.render_as_string()} is unavailable: {error.orig}.") from error
+        raise UnavailableError(
+            f"The database {engine.url.render_as_string()} is unavailable: {error.orig}."
+        ) from error

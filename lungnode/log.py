@@ -14,7 +14,10 @@ _TALKATIVE: Final = ("pynetdicom", "pydicom", "highdicom", "kombu", "amqp", "h5p
 def start_log(level: str) -> None:
     """Send this process's log to standard error, a line an event."""
     logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), force=True, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        stream=sys.stderr,
+        level=level.upper(),
+        force=True,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)

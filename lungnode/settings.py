@@ -34,7 +34,9 @@ class _Frozen(BaseModel):
 class ReceiverSettings(_Frozen):
     """What the Storage SCP accepts and how much of it."""
 
-    ae_title: AETitle = Field("LUNGNODE", description="our AE title; the only called one unless others are listed")
+    ae_title: AETitle = Field(
+        "LUNGNODE", description="our AE title; the only called one unless others are listed"
+    )
     host: str = Field("0.0.0.0", description="address to listen on")  # noqa: S104 - scanners come from outside
     port: int = Field(11112, ge=0, le=65535, description="DICOM port; 0 takes a free one")
     processes: int = Field(2, ge=1, le=64, description="processes that share the listening socket")
@@ -43,19 +45,29 @@ class ReceiverSettings(_Frozen):
     any_called_ae_title: bool = Field(False, description="accept every called AE title")
     calling_ae_titles: tuple[AETitle, ...] = Field((), description="calling AE titles to accept; empty: all")
     networks: tuple[Network, ...] = Field((), description="peer addresses to accept, as networks; empty: all")
-    artim_s: float = Field(10.0, gt=0, description="seconds a peer has to send its A-ASSOCIATE-RQ or to close")
+    artim_s: float = Field(
+        10.0, gt=0, description="seconds a peer has to send its A-ASSOCIATE-RQ or to close"
+    )
     idle_s: float = Field(60.0, gt=0, description="seconds of silence after which an association is aborted")
-    max_pdu_bytes: int = Field(262_144, ge=4096, description="maximum length of the P-DATA-TF PDUs we receive")
-    unknown_sop_classes: bool = Field(False, description="also store SOP classes that pynetdicom does not know")
+    max_pdu_bytes: int = Field(
+        262_144, ge=4096, description="maximum length of the P-DATA-TF PDUs we receive"
+    )
+    unknown_sop_classes: bool = Field(
+        False, description="also store SOP classes that pynetdicom does not know"
+    )
     disk_warn_bytes: int = Field(10_000_000_000, ge=0, description="free space below which we warn")
-    disk_reject_bytes: int = Field(1_000_000_000, ge=0, description="free space below which we refuse: 0xA700")
+    disk_reject_bytes: int = Field(
+        1_000_000_000, ge=0, description="free space below which we refuse: 0xA700"
+    )
 
 
 class ClerkSettings(_Frozen):
     """When a study is taken as complete, and how often the clerk looks."""
 
     poll_s: float = Field(0.5, gt=0, description="seconds between two looks at the spool")
-    quiet_s: float = Field(30.0, gt=0, description="seconds without a new instance before a study is complete")
+    quiet_s: float = Field(
+        30.0, gt=0, description="seconds without a new instance before a study is complete"
+    )
     gap_quiet_s: float = Field(120.0, gt=0, description="the same for a study with gaps or a missing count")
     sweep_s: float = Field(5.0, gt=0, description="seconds between two looks for due and abandoned rows")
 
@@ -65,7 +77,9 @@ class AnalysisSettings(_Frozen):
 
     model: Path | None = Field(None, description="folder of the model; empty: the one Lungnode ships")
     batch: int = Field(8, ge=1, le=256, description="slices given to the model at once")
-    lease_s: float = Field(60.0, gt=0, description="seconds after which a silent worker's study is taken back")
+    lease_s: float = Field(
+        60.0, gt=0, description="seconds after which a silent worker's study is taken back"
+    )
     hard_limit_s: float = Field(900.0, gt=0, description="seconds after which an analysis is killed")
     max_attempts: int = Field(3, ge=1, description="attempts before a study is quarantined")
     heatmaps: int = Field(20, ge=1, le=200, description="slices reported with a heatmap, at most")
@@ -81,7 +95,9 @@ class DeliverySettings(_Frozen):
     max_attempts: int = Field(20, ge=1, description="transient failures before a delivery is dead")
     backoff_s: float = Field(5.0, gt=0, description="first wait after a transient failure; doubles each time")
     backoff_max_s: float = Field(3600.0, gt=0, description="longest wait between two attempts")
-    lease_s: float = Field(120.0, gt=0, description="seconds after which a silent courier's delivery is taken back")
+    lease_s: float = Field(
+        120.0, gt=0, description="seconds after which a silent courier's delivery is taken back"
+    )
     threads: int = Field(4, ge=1, description="deliveries sent at once by one delivery worker")
 
 
@@ -92,12 +108,18 @@ class Destination(_Frozen):
     ae_title: AETitle = Field(description="its AE title")
     host: str = Field(description="its address")
     port: int = Field(ge=1, le=65535, description="its DICOM port")
-    calling_ae_title: AETitle | None = Field(None, description="our AE title towards it; empty: the receiver's")
-    outputs: tuple[OutputKind, ...] = Field(("sr", "sc"), description="what to send, in this order: sr, sc, pm")
+    calling_ae_title: AETitle | None = Field(
+        None, description="our AE title towards it; empty: the receiver's"
+    )
+    outputs: tuple[OutputKind, ...] = Field(
+        ("sr", "sc"), description="what to send, in this order: sr, sc, pm"
+    )
     multi_frame: bool = Field(False, description="one multi-frame Secondary Capture instead of single ones")
     keep_character_set: bool = Field(False, description="encode text as the source did, not as ISO_IR 192")
     not_applicable: bool = Field(False, description="also send a report for a study that is no chest CT")
-    timeout_s: float = Field(30.0, gt=0, description="seconds without an answer before an attempt is given up")
+    timeout_s: float = Field(
+        30.0, gt=0, description="seconds without an answer before an attempt is given up"
+    )
 
 
 class Rule(_Frozen):
@@ -125,11 +147,16 @@ class Settings(BaseSettings):
     )
 
     data: Path = Field(
-        default_factory=lambda: Path.home() / ".local/share/lungnode", description="folder of everything we keep"
+        default_factory=lambda: Path.home() / ".local/share/lungnode",
+        description="folder of everything we keep",
     )
     database_url: str | None = Field(None, description="SQLAlchemy URL; empty: SQLite in the data folder")
-    broker_url: str | None = Field(None, description="Redis or Valkey URL; empty: embedded, on a socket in the data folder")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    broker_url: str | None = Field(
+        None, description="Redis or Valkey URL; empty: embedded, on a socket in the data folder"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is logged"
+    )
     receiver: ReceiverSettings = ReceiverSettings()
     clerk: ClerkSettings = ClerkSettings()
     analysis: AnalysisSettings = AnalysisSettings()
@@ -199,4 +226,6 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - the fields' o
         where = ".".join(str(part) for part in first["loc"]) or "settings"
         raise SettingsError(f"Setting {where}: {first['msg']} (got {first.get('input')!r}).") from error
     except (OSError, ValueError) as error:
-        raise SettingsError(f"The settings file {os.environ.get('LUNGNODE_CONFIG')} cannot be read: {error}.") from error
+        raise SettingsError(
+            f"The settings file {os.environ.get('LUNGNODE_CONFIG')} cannot be read: {error}."
+        ) from error

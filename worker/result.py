@@ -59,7 +59,9 @@ class Context:
     model_version: str
     model_digest: str  # SHA-256 of the weights, hexadecimal
     qualification: str = "RESEARCH"
-    predecessors: tuple[tuple[str, str, str], ...] = ()  # (series, SOP class, SOP instance UID) of earlier reports
+    predecessors: tuple[
+        tuple[str, str, str], ...
+    ] = ()  # (series, SOP class, SOP instance UID) of earlier reports
     heatmaps: int = 20  # slices shown, at most
     summary_identification: bool = False
     seconds: dict[str, float] = field(default_factory=dict)  # by phase

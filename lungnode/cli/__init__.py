@@ -17,12 +17,28 @@ from lungnode.log import start_log
 from lungnode.settings import Settings, load_settings
 
 # Each has a function register(app: typer.Typer) -> None.
-COMMAND_MODULES: Final = ("roles",)
+COMMAND_MODULES: Final = (
+    "up",
+    "demo",
+    "check",
+    "receive",
+    "clerk",
+    "worker",
+    "classify",
+    "studies",
+    "deliveries",
+    "models",
+    "phantom",
+    "database",
+)
 
 EVERYWHERE: Final = ("--data", "--config", "--debug")  # accepted before and after the command's name
 
 app = typer.Typer(
-    name="lungnode", help="DICOM AI node for chest CT. For research use.", no_args_is_help=True, add_completion=False
+    name="lungnode",
+    help="DICOM AI node for chest CT. For research use.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 
@@ -30,7 +46,9 @@ app = typer.Typer(
 def _options(
     context: typer.Context,
     data: Annotated[Path | None, typer.Option(help="Folder of everything the node keeps.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file (TOML).", exists=True, dir_okay=False)] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file (TOML).", exists=True, dir_okay=False)
+    ] = None,
     debug: Annotated[bool, typer.Option(help="Log more, and show tracebacks.")] = False,
 ) -> None:
     # Child processes (`up` starts one a role) read the same settings from the same variables.

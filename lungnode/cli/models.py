@@ -1,0 +1,7 @@
+"""Commands: models."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""

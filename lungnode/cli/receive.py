@@ -1,0 +1,7 @@
+"""Commands: receive."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
