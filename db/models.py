@@ -15,13 +15,13 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Turn an aware time into UTC."""
         if value is not None and value.tzinfo is None:
             raise ValueError(f"a time without a zone reached the database: {value!r}")
         return None if value is None else value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Put the zone back."""
         return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value
 

@@ -23,13 +23,13 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - the DBAPI connection is untyped
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see below
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediately(connection: Any) -> None:  # noqa: ANN401
+def _begin_immediately(connection: Any) -> None:
     # A deferred transaction that reads first and writes later fails at once with "database is locked",
     # whatever the timeout; an immediate one waits its turn.
     connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -205,15 +205,15 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let arguments win over variables, and variables over the file named by LUNGNODE_CONFIG."""
         toml = TomlConfigSettingsSource(settings_cls, toml_file=os.environ.get("LUNGNODE_CONFIG"))
         return init_settings, env_settings, toml
 
 
-def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - the fields' own types check them
+def load_settings(**overrides: Any) -> Settings:
     """Read the settings of this process.
 
     Raises:

@@ -74,7 +74,9 @@ def settings_of(context: typer.Context) -> Settings:
 
 def hoist(arguments: list[str]) -> list[str]:
     """Move the options that hold everywhere to the front, where the callback reads them."""
-    front, rest, position = [], [], 0
+    front: list[str] = []
+    rest: list[str] = []
+    position = 0
     while position < len(arguments):
         argument = arguments[position]
         if argument == "--":
