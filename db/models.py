@@ -4,7 +4,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Float, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -121,11 +132,12 @@ class Instance(Base):
     image_position: Mapped[list[Any] | None]  # (0020,0032), mm
     image_orientation: Mapped[list[Any] | None]  # (0020,0037)
     path: Mapped[str] = mapped_column(Text)  # below the archive
-    size: Mapped[int]  # bytes of the file
+    size: Mapped[int] = mapped_column(BigInteger)  # bytes of the file
     digest: Mapped[str] = mapped_column(String(64))  # SHA-256 of the file
     disposition: Mapped[str] = mapped_column(String(16), default=Disposition.ARCHIVED)
     note: Mapped[str] = mapped_column(Text, default="")  # why, for a conflict; which copies came again
     revision: Mapped[int | None]  # the study's revision that first held it; empty while receiving
+    association_id: Mapped[str] = mapped_column(String(64), default="")  # which brought it; "" when unknown
     received_at: Mapped[datetime]
 
     study: Mapped[Study] = relationship(back_populates="instances")
@@ -219,7 +231,7 @@ class Output(Base):
     sop_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
     series_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
     path: Mapped[str] = mapped_column(Text)  # below the outputs
-    size: Mapped[int]
+    size: Mapped[int] = mapped_column(BigInteger)
     digest: Mapped[str] = mapped_column(String(64))
 
     analysis: Mapped[Analysis] = relationship(back_populates="outputs")

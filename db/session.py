@@ -1,23 +1,34 @@
-"""Engines and sessions: SQLite in WAL mode by default, PostgreSQL by URL."""
+"""Engines, sessions and the schema: SQLite in WAL mode by default, PostgreSQL by URL."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from lungnode.errors import UnavailableError
 
-LOCK_WAIT_S = 30.0  # a SQLite writer waits this long for another; every transaction here is far shorter
+LOCK_WAIT_S: Final = (
+    30.0  # a SQLite writer waits this long for another; every transaction here is far shorter
+)
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+# Programs that start together upgrade one after the other; the number is arbitrary, the same in all of them.
+_UPGRADE_LOCK: Final = 5_864_230_911
 
 
 def open_engine(url: str) -> Engine:
     """Make an engine for `url`; nothing is connected yet."""
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
+    parsed = make_url(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, pool_pre_ping=True)
+    engine = create_engine(parsed, connect_args={"timeout": LOCK_WAIT_S})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediately)
     return engine
@@ -35,6 +46,23 @@ def _begin_immediately(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def upgrade(engine: Engine) -> None:
+    """Bring the tables to the newest revision; safe when several programs start at once.
+
+    Raises:
+        UnavailableError: The database cannot be reached or stays locked.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+    with _translated(engine), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
     """Yield a session; commit when the block ends, roll back when it raises.
@@ -42,9 +70,14 @@ def transaction(engine: Engine) -> Iterator[Session]:
     Raises:
         UnavailableError: The database cannot be reached or stays locked.
     """
+    with _translated(engine), sessionmaker(engine, expire_on_commit=False).begin() as session:
+        yield session
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
     try:
-        with sessionmaker(engine, expire_on_commit=False).begin() as session:
-            yield session
+        yield
     except OperationalError as error:
         raise UnavailableError(
             f"The database {engine.url.render_as_string()} is unavailable: {error.orig}."

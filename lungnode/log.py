@@ -8,7 +8,17 @@ import sys
 from typing import Final
 
 # pynetdicom and pydicom log identifiers and values at debug level: patients' names would reach the log.
-_TALKATIVE: Final = ("pynetdicom", "pydicom", "highdicom", "kombu", "amqp", "h5py", "tensorflow", "PIL")
+_TALKATIVE: Final = (
+    "pynetdicom",
+    "pydicom",
+    "highdicom",
+    "alembic",
+    "kombu",
+    "amqp",
+    "h5py",
+    "tensorflow",
+    "PIL",
+)
 
 
 def start_log(level: str) -> None:
