@@ -90,10 +90,16 @@ def hoist(arguments: list[str]) -> list[str]:
     return front + rest
 
 
-def main() -> None:
-    """Run the command line; one sentence for an error, the traceback only with --debug."""
+def build() -> typer.Typer:
+    """Return the application with every command registered."""
     for name in COMMAND_MODULES:
         import_module(f"lungnode.cli.{name}").register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command line; one sentence for an error, the traceback only with --debug."""
+    build()
     arguments = hoist(sys.argv[1:])
     try:
         app(arguments)
