@@ -1,0 +1,181 @@
+"""The database is the queue: rows are claimed, renewed, given back, failed and taken back here.
+
+Each change is one UPDATE whose WHERE clause is its proof, so it holds between processes and hosts, on SQLite
+and on PostgreSQL. The caller owns the transaction.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Update, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from db.models import Analysis, AnalysisState, Delivery, DeliveryState
+
+Row = type[Analysis] | type[Delivery]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the rows of one table mean as work."""
+
+    row: Row
+    waiting: tuple[str, ...]  # may be claimed when due; the first is the state of work that nobody began
+    running: str
+    retry: str  # after a transient failure, until due again
+    exhausted: str  # after the last attempt
+    extra_claims: int  # claims after the last attempt, which only report the failure
+    order: tuple[InstrumentedAttribute[Any], ...]
+
+
+ANALYSES: Final = Work(
+    row=Analysis,
+    waiting=(AnalysisState.QUEUED, AnalysisState.FAILED),
+    running=AnalysisState.RUNNING,
+    retry=AnalysisState.FAILED,
+    exhausted=AnalysisState.QUARANTINED,
+    extra_claims=1,
+    order=(Analysis.priority, Analysis.due_at, Analysis.id),
+)
+DELIVERIES: Final = Work(
+    row=Delivery,
+    waiting=(DeliveryState.PENDING,),
+    running=DeliveryState.SENDING,
+    retry=DeliveryState.PENDING,
+    exhausted=DeliveryState.DEAD,
+    extra_claims=0,
+    order=(Delivery.due_at, Delivery.id),
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One worker's hold on one row."""
+
+    work: Work
+    row_id: int
+    owner: str  # unique to this claim, so that a message that came twice finds the row taken
+
+
+@dataclass(frozen=True)
+class Retry:
+    """When failed work is tried again, and how often."""
+
+    max_attempts: int
+    backoff_s: float  # before the second attempt; doubles each time
+    backoff_max_s: float
+
+    def wait(self, attempts: int) -> timedelta:
+        """Return the time to wait after so many attempts."""
+        # The exponent is capped because 2.0 ** 1024 overflows.
+        return timedelta(seconds=min(self.backoff_s * 2.0 ** min(attempts - 1, 60), self.backoff_max_s))
+
+
+def due(session: Session, work: Work, now: datetime, resend_after_s: float, limit: int = 500) -> list[int]:
+    """Mark the rows that a worker should be told of as woken, and return them, most urgent first.
+
+    A row woken less than `resend_after_s` ago is left out: its message is probably still on its way.
+    """
+    row = work.row
+    told_long_ago = or_(row.woken_at.is_(None), row.woken_at <= now - timedelta(seconds=resend_after_s))
+    chosen = select(row.id).where(*_claimable(work, now), told_long_ago).order_by(*work.order).limit(limit)
+    ids = list(session.scalars(chosen))
+    session.execute(_update(work).where(row.id.in_(ids)).values(woken_at=now))
+    return ids
+
+
+def claim(session: Session, wanted: Claim, now: datetime, lease_s: float) -> bool:
+    """Take a due row for `lease_s` and count the attempt; False when it is not due or taken."""
+    row = wanted.work.row
+    values: dict[str, Any] = {
+        "state": wanted.work.running,
+        "attempts": row.attempts + 1,
+        "lease_owner": wanted.owner,
+        "lease_until": now + timedelta(seconds=lease_s),
+    }
+    if row is Analysis:
+        values["started_at"] = now
+    statement = _update(wanted.work).where(row.id == wanted.row_id, *_claimable(wanted.work, now))
+    return _changed(session, wanted.work, statement.values(values))
+
+
+def renew(session: Session, held: Claim, now: datetime, lease_s: float) -> bool:
+    """Lengthen the lease; False when the row was taken back meanwhile."""
+    return finish(session, held, {"lease_until": now + timedelta(seconds=lease_s), "lease_owner": held.owner})
+
+
+def give_back(session: Session, held: Claim, now: datetime) -> bool:
+    """Return a row that was begun and not finished, as if it had never been claimed."""
+    row = held.work.row
+    values = {"state": held.work.waiting[0], "attempts": row.attempts - 1, "due_at": now, "woken_at": None}
+    return finish(session, held, values)
+
+
+def finish(session: Session, held: Claim, values: dict[str, Any]) -> bool:
+    """Write the result, `state` and `finished_at` included, and end the lease; False if it was taken back."""
+    row = held.work.row
+    own = (row.id == held.row_id, row.state == held.work.running, row.lease_owner == held.owner)
+    return _changed(session, held.work, _update(held.work).where(*own).values(_UNLEASED | values))
+
+
+def fail(session: Session, held: Claim, values: dict[str, Any], retry: Retry, now: datetime) -> str:
+    """Let the row wait for its next attempt, or end it when there is none left.
+
+    Args:
+        session: Within the caller's transaction.
+        held: The claim under which the attempt failed.
+        values: What is written about the failure, for example `reason`.
+        retry: How often it is tried again, and after how long.
+        now: The time of the failure.
+
+    Returns:
+        The new state; empty when the row was taken back meanwhile.
+    """
+    row = held.work.row
+    attempts = session.scalar(select(row.attempts).where(row.id == held.row_id)) or 1
+    state = _next_state(held.work, attempts, retry.max_attempts, held.work.retry)
+    # The extra claim only reports, so it need not wait.
+    wait = retry.wait(attempts) if attempts < retry.max_attempts else timedelta()
+    changes = values | {"state": state, "due_at": now + wait, "woken_at": None}
+    if state == held.work.exhausted:
+        changes["finished_at"] = now
+    return state if finish(session, held, changes) else ""
+
+
+def take_back(session: Session, work: Work, now: datetime, max_attempts: int) -> list[int]:
+    """Return the rows whose worker fell silent to the waiting state, or end them; the attempt was spent."""
+    row = work.row
+    silent = select(row.id, row.attempts, row.lease_owner).where(
+        row.state == work.running, row.lease_until < now
+    )
+    taken = []
+    for row_id, attempts, owner in session.execute(silent).all():
+        state = _next_state(work, attempts, max_attempts, work.waiting[0])
+        values: dict[str, Any] = {"state": state, "due_at": now, "woken_at": None} | _UNLEASED
+        values["reason"] = f"The worker {owner} fell silent during attempt {attempts}."
+        if state == work.exhausted:
+            values["finished_at"] = now
+        statement = _update(work).where(row.id == row_id, row.lease_owner == owner, row.lease_until < now)
+        if _changed(session, work, statement.values(values)):
+            taken.append(row_id)
+    return taken
+
+
+_UNLEASED: Final[dict[str, Any]] = {"lease_owner": "", "lease_until": None}
+
+
+def _claimable(work: Work, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return work.row.state.in_(work.waiting), work.row.due_at <= now
+
+
+def _next_state(work: Work, attempts: int, max_attempts: int, again: str) -> str:
+    return again if attempts < max_attempts + work.extra_claims else work.exhausted
+
+
+def _update(work: Work) -> Update:
+    return update(work.row).execution_options(synchronize_session=False)
+
+
+def _changed(session: Session, work: Work, statement: Update) -> bool:
+    return session.scalar(statement.returning(work.row.id)) is not None
