@@ -3,6 +3,7 @@
 import re
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -21,7 +22,7 @@ def every_setting(model: type[BaseModel], prefix: str = "") -> list[tuple[str, s
     """List (dotted name, description) of every leaf setting."""
     rows = []
     for name, field in model.model_fields.items():
-        part = getattr(field.annotation, "__args__", (field.annotation,))[0]
+        part: Any = getattr(field.annotation, "__args__", (field.annotation,))[0]
         if field.description is not None:
             rows.append((prefix + name, field.description))
         else:
