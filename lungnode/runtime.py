@@ -1,0 +1,140 @@
+"""The seam between the product and whatever runs the network: TensorFlow, and later OpenVINO."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from lungnode.errors import UnusableError
+from lungnode.recipe import Recipe, read_recipe
+
+Slices = NDArray[np.uint8]  # shape (n, size, size): 8-bit gray, as pixels.model_input makes them
+Probabilities = NDArray[np.float32]  # shape (n,)
+ClassMaps = NDArray[np.float32]  # shape (n, rows, columns): what each place adds to the logit, their mean
+
+WEIGHTS_FILE: Final = "weights.safetensors"
+SHIPPED_MODEL: Final = Path(__file__).parent / "model"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a report says of the model."""
+
+    name: str
+    version: str
+    digest: str  # SHA-256 of the weights file, hexadecimal
+    recipe: Recipe
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a slice or a study is positive."""
+        return self.recipe.threshold
+
+    @property
+    def size(self) -> int:
+        """Rows and columns of the input."""
+        return self.recipe.size
+
+
+class Model(Protocol):
+    """A loaded model."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is loaded."""
+        ...
+
+    def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
+        """Return each slice's probability and class map; slices do not influence each other."""
+        ...
+
+
+def describe_model(folder: Path) -> ModelInfo:
+    """Read what a model's folder says of itself, without loading the network.
+
+    Raises:
+        UnusableError: A file of the model is missing or cannot be read.
+    """
+    recipe = read_recipe(folder)
+    weights = folder / WEIGHTS_FILE
+    try:
+        with weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UnusableError(f"The weights {weights} cannot be read: {error.strerror}.") from error
+    return ModelInfo(recipe.name, recipe.version, digest, recipe)
+
+
+def load_model(folder: Path | None = None, batch: int = 8) -> Model:
+    """Load the model of a folder, by default the one that Lungnode ships.
+
+    TensorFlow is imported here, and only here: it takes seconds and hundreds of megabytes.
+
+    Args:
+        folder: The model's folder.
+        batch: Slices given to the network at once; the last batch is filled up.
+
+    Raises:
+        UnusableError: A file of the model is missing, cannot be read or does not fit the network.
+    """
+    folder = folder or SHIPPED_MODEL
+    info = describe_model(folder)
+    try:
+        weights = load_file(folder / WEIGHTS_FILE)
+        return _TensorFlowModel(info, weights, batch)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UnusableError(f"The weights in {folder} do not fit the network: {error}.") from error
+
+
+class _TensorFlowModel:
+    """The network in TensorFlow; a GPU is used where TensorFlow sees one."""
+
+    def __init__(self, info: ModelInfo, weights: dict[str, NDArray[Any]], batch: int) -> None:
+        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import tensorflow as tf  # noqa: PLC0415 - see load_model
+
+        from lungnode.network import build_network, set_weights  # noqa: PLC0415
+
+        network = build_network(info.size, info.recipe.stages)
+        set_weights(network, weights)
+        self._info = info
+        self._batch = batch
+        signature = tf.TensorSpec((batch, info.size, info.size, 1), tf.uint8)
+        # One trace for one shape: `Model.predict` would build a data pipeline at each call.
+        self._run = tf.function(
+            lambda gray: network(tf.cast(gray, tf.float32), training=False), input_signature=[signature]
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
+        if slices.shape[1:] != (self._info.size, self._info.size) or slices.dtype != np.uint8:
+            size = self._info.size
+            raise ValueError(
+                f"The model takes uint8 of (n, {size}, {size}), got {slices.dtype} {slices.shape}."
+            )
+        logits, maps = [], []
+        for start in range(0, len(slices), self._batch):
+            part = slices[start : start + self._batch]
+            filled = np.zeros((self._batch, *slices.shape[1:], 1), np.uint8)
+            filled[: len(part), ..., 0] = part
+            class_maps, logit = self._run(filled)
+            maps.append(np.asarray(class_maps)[: len(part), ..., 0])
+            logits.append(np.asarray(logit)[: len(part), 0])
+        if not logits:
+            return np.zeros(0, np.float32), np.zeros((0, 1, 1), np.float32)
+        return sigmoid(np.concatenate(logits)), np.concatenate(maps)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> Probabilities:
+    """Return the probability of each logit, without overflow at large ones."""
+    return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
