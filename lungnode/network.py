@@ -30,7 +30,7 @@ NORMALIZATION: Final = {"gamma": "weight", "beta": "bias"}  # Keras' names to to
 STATISTICS: Final = {"moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
-def build_network(size: int, stages: tuple[int, ...], dropout: float = 0.0, findings: int = 1) -> Any:  # noqa: ANN401 - Keras is untyped
+def build_network(size: int, stages: tuple[int, ...], dropout: float = 0.0, findings: int = 1) -> Any:
     """Build the network with random weights.
 
     Args:
@@ -52,7 +52,7 @@ def build_network(size: int, stages: tuple[int, ...], dropout: float = 0.0, find
     return keras.Model(image, [class_maps, logits], name="lungnode")
 
 
-def build_extractor(size: int, stages: tuple[int, ...]) -> Any:  # noqa: ANN401
+def build_extractor(size: int, stages: tuple[int, ...]) -> Any:
     """Build the feature extractor alone: its output is the mean of the features, (n, channels).
 
     The mean over the map is taken after the stages are joined, so a linear function of it equals the logit of
@@ -64,7 +64,7 @@ def build_extractor(size: int, stages: tuple[int, ...]) -> Any:  # noqa: ANN401
     return keras.Model(image, layers.GlobalAveragePooling2D()(features), name="extractor")
 
 
-def _stem(image: Any) -> Any:  # noqa: ANN401
+def _stem(image: Any) -> Any:
     """Normalise, then reduce to a quarter of the size."""
     x = layers.Concatenate(name="rgb")([image, image, image])
     x = layers.Rescaling(1 / 255, name="scale")(x)
@@ -76,7 +76,7 @@ def _stem(image: Any) -> Any:  # noqa: ANN401
     return layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
 
 
-def _residual_stages(x: Any, last: int) -> list[Any]:  # noqa: ANN401
+def _residual_stages(x: Any, last: int) -> list[Any]:
     """Run the residual stages 1 to `last` and return the map of each."""
     maps = []
     for stage, (units, channels) in enumerate(zip(UNITS[:last], CHANNELS, strict=False), start=1):
@@ -87,7 +87,7 @@ def _residual_stages(x: Any, last: int) -> list[Any]:  # noqa: ANN401
     return maps
 
 
-def _bottleneck(x: Any, channels: int, stride: int, name: str, *, project: bool) -> Any:  # noqa: ANN401
+def _bottleneck(x: Any, channels: int, stride: int, name: str, *, project: bool) -> Any:
     inner = channels // EXPANSION
     y = layers.ReLU()(_convolve(x, inner, 1, 1, f"{name}.conv1", f"{name}.bn1"))
     y = layers.ReLU()(_convolve(y, inner, 3, stride, f"{name}.conv2", f"{name}.bn2"))
@@ -97,7 +97,7 @@ def _bottleneck(x: Any, channels: int, stride: int, name: str, *, project: bool)
     return layers.ReLU()(layers.Add()([x, y]))
 
 
-def _convolve(x: Any, channels: int, kernel: int, stride: int, *names: str) -> Any:  # noqa: ANN401
+def _convolve(x: Any, channels: int, kernel: int, stride: int, *names: str) -> Any:
     """Convolve and normalise, padded alike at both sides ("same" pads a strided map at one side more)."""
     if kernel > 1:
         x = layers.ZeroPadding2D(kernel // 2)(x)
@@ -105,7 +105,7 @@ def _convolve(x: Any, channels: int, kernel: int, stride: int, *names: str) -> A
     return layers.BatchNormalization(epsilon=EPSILON, name=names[1])(x)
 
 
-def _hypercolumn(maps: list[Any]) -> Any:  # noqa: ANN401
+def _hypercolumn(maps: list[Any]) -> Any:
     """Join maps along the channels at the size of the first."""
     if len(maps) == 1:
         return maps[0]
@@ -113,7 +113,7 @@ def _hypercolumn(maps: list[Any]) -> Any:  # noqa: ANN401
     return layers.Concatenate()([layers.Resizing(rows, columns, interpolation="bilinear")(m) for m in maps])
 
 
-def set_weights(network: Any, weights: Mapping[str, NDArray[Any]]) -> None:  # noqa: ANN401
+def set_weights(network: Any, weights: Mapping[str, NDArray[Any]]) -> None:
     """Put `weights` into the network; names that it does not have (a classifier of photographs) are ignored.
 
     Raises:
@@ -125,7 +125,7 @@ def set_weights(network: Any, weights: Mapping[str, NDArray[Any]]) -> None:  # n
         variable.assign(value.transpose(2, 3, 1, 0) if value.ndim == 4 else value)  # noqa: PLR2004 - a kernel
 
 
-def get_weights(network: Any) -> Weights:  # noqa: ANN401
+def get_weights(network: Any) -> Weights:
     """Return the network's weights in torchvision's names and layout."""
     weights = {}
     for variable, name in _named_variables(network):
@@ -134,7 +134,7 @@ def get_weights(network: Any) -> Weights:  # noqa: ANN401
     return weights
 
 
-def _named_variables(network: Any) -> list[tuple[Any, str]]:  # noqa: ANN401
+def _named_variables(network: Any) -> list[tuple[Any, str]]:
     """Pair each weight of the network with its name in the file."""
     named = []
     for layer in network.layers:

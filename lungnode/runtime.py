@@ -137,4 +137,5 @@ class _TensorFlowModel:
 
 def sigmoid(logits: NDArray[np.float32]) -> Probabilities:
     """Return the probability of each logit, without overflow at large ones."""
-    return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
+    probabilities: Probabilities = 0.5 * (1 + np.tanh(0.5 * logits))
+    return probabilities.astype(np.float32)

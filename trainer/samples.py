@@ -1,0 +1,61 @@
+"""The labelled slices of the development data, each with the group that must not be split.
+
+Nothing is known of the patients of `sars-cov-2-ct`, whose neighbouring numbers are often the same person, so
+blocks of numbers stand for them; the slices of one study are one group.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+SARS_BLOCK: Final = 50  # numbers; many times the slices that one patient has there
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One slice with its label."""
+
+    source: str  # the collection it comes from
+    path: Path
+    positive: bool
+    group: str  # patient, or what stands for one; never split between training and validation
+    validation: bool = False  # in the collection's own validation list
+
+
+def collect_samples(data: Path) -> list[Sample]:
+    """List every labelled slice below the folder of the development data, in a fixed order."""
+    return [*covid_ct(data / "covid-ct"), *sars(data / "sars-cov-2-ct"), *luna(data / "luna16")]
+
+
+def covid_ct(folder: Path) -> Iterator[Sample]:
+    """Yield the images of COVID-CT's official lists, grouped by patient."""
+    with (folder / "patients.csv").open(encoding="utf-8", newline="") as file:
+        patients = {(row["class"], row["file"]): row["patient_id"] for row in csv.DictReader(file)}
+    for part in ("train", "val"):
+        for label in ("COVID", "NonCOVID"):
+            names = (folder / f"{part}_{label}.txt").read_text(encoding="utf-8").split("\n")
+            for name in filter(None, (line.strip() for line in names)):
+                group = f"covid-ct/{patients[label, name]}"
+                yield Sample("covid-ct", folder / label / name, label == "COVID", group, part == "val")
+
+
+def sars(folder: Path) -> Iterator[Sample]:
+    """Yield the slices of SARS-CoV-2 CT, grouped by blocks of numbers."""
+    for label in ("COVID", "non-COVID"):
+        for path in sorted((folder / label).glob("*.jpg")):
+            group = f"sars/{label}/{int(path.stem) // SARS_BLOCK}"
+            yield Sample("sars-cov-2-ct", path, label == "COVID", group)
+
+
+def luna(folder: Path) -> Iterator[Sample]:
+    """Yield the slices of LUNA16, one a scan and all negative."""
+    for path in sorted(folder.glob("*.jpg")):
+        yield Sample("luna16", path, positive=False, group=f"luna16/{path.stem}")
+
+
+def read_slice_labels(file: Path) -> dict[str, bool]:
+    """Read which slices of a study show infection, by file name."""
+    with file.open(encoding="utf-8", newline="") as rows:
+        return {row["file"]: row["infected"] == "1" for row in csv.DictReader(rows)}
