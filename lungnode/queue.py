@@ -7,7 +7,9 @@ come twice; the clerk sends it again and the row is claimed before work starts. 
 from typing import Final
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
+from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
 
 ANALYSIS_QUEUE: Final = "analysis"
@@ -25,7 +27,10 @@ def open_queue(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         task_routes={ANALYSE_TASK: {"queue": ANALYSIS_QUEUE}, DELIVER_TASK: {"queue": DELIVERY_QUEUE}},
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker waits for its broker as long as it takes
         broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 5},
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # the row's lease is what holds the work
+        worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
     )
     return app
@@ -35,6 +40,9 @@ def wake(app: Celery, task: str, row_id: int) -> None:
     """Tell a worker to look at a row now.
 
     Raises:
-        kombu.exceptions.OperationalError: The broker is away; the clerk's next sweep tries again.
+        UnavailableError: The broker is away; the clerk's next sweep tries again.
     """
-    app.send_task(task, args=[row_id], retry=False)
+    try:
+        app.send_task(task, args=[row_id], retry=False)
+    except OperationalError as error:
+        raise UnavailableError(f"The broker does not take the message for row {row_id}: {error}.") from error

