@@ -1,0 +1,217 @@
+"""Stored pixel values of one frame, from every transfer syntax that CT comes in.
+
+The bytes are untrusted: what they claim is checked before memory is taken, and whatever a codec raises
+becomes one UnusableError that names the rule and the value.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.encaps import get_frame
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    ExplicitVRBigEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from lungnode.codestream import jpeg2000_size, jpeg_size
+from lungnode.errors import UnusableError
+
+Stored = NDArray[np.int32]  # shape (rows, columns), stored values with their sign
+
+MAX_SIDE: Final = 8192  # sixteen times a scanner's matrix; a 20,000 x 20,000 image would take 1.6 GB
+MAX_FRAMES: Final = 20_000
+_NATIVE_TYPES: Final = {8: "u1", 16: "u2", 32: "u4"}
+
+_Codec = Callable[[bytes], NDArray[Any]]
+_Size = Callable[[bytes], tuple[int, int]]
+_JPEG: Final[tuple[_Codec, _Size]] = (imagecodecs.jpeg8_decode, jpeg_size)  # 8, 12 bits; lossless up to 16
+_JPEG_LS: Final[tuple[_Codec, _Size]] = (imagecodecs.jpegls_decode, jpeg_size)
+_JPEG_2000: Final[tuple[_Codec, _Size]] = (imagecodecs.jpeg2k_decode, jpeg2000_size)  # HTJ2K as well
+_CODECS: Final[dict[UID, tuple[_Codec, _Size]]] = {
+    JPEGBaseline8Bit: _JPEG,
+    JPEGExtended12Bit: _JPEG,
+    JPEGLossless: _JPEG,
+    JPEGLosslessSV1: _JPEG,
+    JPEGLSLossless: _JPEG_LS,
+    JPEGLSNearLossless: _JPEG_LS,
+    JPEG2000Lossless: _JPEG_2000,
+    JPEG2000: _JPEG_2000,
+    HTJ2KLossless: _JPEG_2000,
+    HTJ2KLosslessRPCL: _JPEG_2000,
+    HTJ2K: _JPEG_2000,
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an image's pixels are laid out. Source: PS3.3 C.7.6.3, Image Pixel Macro."""
+
+    syntax: UID
+    rows: int
+    columns: int
+    frames: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+
+def stored_values(ds: Dataset, frame: int = 1) -> Stored:
+    """Decode one frame.
+
+    Args:
+        ds: An image with its File Meta group.
+        frame: Counted from 1.
+
+    Raises:
+        UnusableError: No pixel data, unusable attributes, a retired syntax, or damaged bytes.
+    """
+    try:
+        layout = read_layout(ds, frame)
+        read = _decompress if layout.syntax.is_encapsulated else _native
+        return _with_sign(read(ds, layout, frame), layout)
+    except UnusableError:
+        raise
+    except Exception as error:  # untrusted bytes: pydicom and the codecs raise nearly everything
+        raise UnusableError(f"The pixel data cannot be decoded: {_sentence(error)}.") from error
+
+
+def read_layout(ds: Dataset, frame: int = 1) -> Layout:
+    """Read and check the image pixel attributes, before any memory is taken for pixels.
+
+    Args:
+        ds: An image with its File Meta group.
+        frame: That will be asked for, counted from 1.
+
+    Raises:
+        UnusableError: An attribute is missing or has a value that no CT image can have.
+    """
+    if "PixelData" not in ds:
+        raise UnusableError("The instance has no Pixel Data (7FE0,0010).")
+    layout = Layout(
+        syntax=UID(ds.file_meta.TransferSyntaxUID),
+        rows=_integer(ds, "Rows"),
+        columns=_integer(ds, "Columns"),
+        frames=_integer(ds, "NumberOfFrames", 1),
+        bits_allocated=_integer(ds, "BitsAllocated"),
+        bits_stored=_integer(ds, "BitsStored"),
+        high_bit=_integer(ds, "HighBit"),
+        signed=_integer(ds, "PixelRepresentation") == 1,
+    )
+    _check_size(layout)
+    _check_bits(layout)
+    if not 1 <= frame <= layout.frames:
+        raise UnusableError(f"Frame {frame} was asked of an image that has {layout.frames}.")
+    samples = _integer(ds, "SamplesPerPixel", 1)
+    if samples != 1:
+        raise UnusableError(f"A CT image has 1 sample a pixel; Samples per Pixel (0028,0002) is {samples}.")
+    return layout
+
+
+def _integer(ds: Dataset, keyword: str, default: int | None = None) -> int:
+    value = ds.get(keyword)
+    if value in (None, ""):
+        if default is None:
+            raise UnusableError(f"{keyword} is missing or empty; without it the pixels cannot be read.")
+        return default
+    return int(value)
+
+
+def _check_size(layout: Layout) -> None:
+    if not (1 <= layout.rows <= MAX_SIDE and 1 <= layout.columns <= MAX_SIDE):
+        raise UnusableError(
+            f"Rows x Columns is {layout.rows} x {layout.columns}; each must lie in 1 to {MAX_SIDE}."
+        )
+    if not 1 <= layout.frames <= MAX_FRAMES:
+        raise UnusableError(f"Number of Frames is {layout.frames}; it must lie in 1 to {MAX_FRAMES}.")
+
+
+def _check_bits(layout: Layout) -> None:
+    if layout.bits_allocated not in _NATIVE_TYPES:
+        raise UnusableError(f"Bits Allocated is {layout.bits_allocated}; CT has 8, 16 or 32.")
+    if not layout.bits_stored <= layout.high_bit + 1 <= layout.bits_allocated or layout.bits_stored < 1:
+        raise UnusableError(
+            f"Bits Stored {layout.bits_stored} and High Bit {layout.high_bit} do not fit "
+            f"Bits Allocated {layout.bits_allocated}."
+        )
+
+
+def _native(ds: Dataset, layout: Layout, frame: int) -> NDArray[Any]:
+    order = ">" if layout.syntax == ExplicitVRBigEndian else "<"
+    kind = np.dtype(order + _NATIVE_TYPES[layout.bits_allocated])
+    count = layout.rows * layout.columns
+    start = (frame - 1) * count * kind.itemsize
+    available = len(ds.PixelData) - start
+    if available < count * kind.itemsize:
+        raise UnusableError(
+            f"Frame {frame} needs {count * kind.itemsize} bytes of Pixel Data; {max(available, 0)} are there."
+        )
+    return np.frombuffer(ds.PixelData, kind, count, start).reshape(layout.rows, layout.columns)
+
+
+def _decompress(ds: Dataset, layout: Layout, frame: int) -> NDArray[Any]:
+    if layout.syntax != RLELossless and layout.syntax not in _CODECS:
+        raise UnusableError(
+            f"Transfer syntax {layout.syntax} ({layout.syntax.name}) is retired or not one of CT; "
+            "have the sender use another."
+        )
+    data = get_frame(
+        ds.PixelData,
+        frame - 1,
+        number_of_frames=layout.frames,
+        extended_offsets=_extended_offsets(ds),
+    )
+    shape = (layout.rows, layout.columns)
+    if layout.syntax == RLELossless:
+        kind = np.dtype("<" + _NATIVE_TYPES[layout.bits_allocated])
+        # The size is ours, not the stream's: a damaged one fills less or is refused, never more.
+        out = bytearray(layout.rows * layout.columns * kind.itemsize)
+        imagecodecs.dicomrle_decode(data, kind, out=out)
+        return np.frombuffer(out, kind).reshape(shape)
+    decode, size = _CODECS[layout.syntax]
+    _same_shape(size(data), shape)
+    values = decode(data)
+    _same_shape(values.shape, shape)
+    return values
+
+
+def _extended_offsets(ds: Dataset) -> tuple[bytes, bytes] | None:
+    if "ExtendedOffsetTable" not in ds or "ExtendedOffsetTableLengths" not in ds:
+        return None
+    return ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths
+
+
+def _same_shape(found: tuple[int, ...], expected: tuple[int, int]) -> None:
+    if found != expected:
+        raise UnusableError(f"The compressed frame has the shape {found}; Rows and Columns say {expected}.")
+
+
+def _with_sign(values: NDArray[Any], layout: Layout) -> Stored:
+    """Drop the bits that are not stored and extend the sign."""
+    if values.dtype.kind == "i":  # a JPEG 2000 codestream knows its sign
+        return values.astype(np.int32)
+    above, unused = 31 - layout.high_bit, 32 - layout.bits_stored
+    raised = values.astype(np.uint32) << np.uint32(above)
+    kind = np.int32 if layout.signed else np.uint32
+    return (raised.view(kind) >> kind(unused)).astype(np.int32)
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}, {str(error).strip().rstrip('.')}"

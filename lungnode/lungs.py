@@ -1,0 +1,188 @@
+"""Where lung is: on one slice of any source, and along a series; chest or not is decided here, on pixels."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from lungnode.gray import Gray
+
+Mask = NDArray[np.bool_]  # shape of the slice or volume it belongs to
+Volume = NDArray[np.uint8]  # shape (slices, rows, columns), lung window, top to bottom
+Labels = NDArray[np.signedinteger]  # 0 is unlabelled
+Sums = NDArray[np.float64]  # a value a label or a slice
+
+MAX_SIDE: Final = 256  # finer is not needed to find a lung, and costs time
+TISSUE: Final = 161  # gray of -400 HU in the lung window: half way between lung and chest wall
+GAS: Final = 72  # gray of -925 HU: inside trachea, bowel and skull it is darker, inside a lung brighter
+MIN_SIDE_SHARE: Final = 0.15  # of the largest lung's volume; the other lung may be small, bowel is smaller
+MIN_AREA_MM2: Final = 15.0  # of lung on a slice that counts as covering it
+MIN_CHEST_MM2: Final = 2500.0  # of lung on the fullest slice; adults have 15,000 and more, a head none
+MIN_EXTENT: Final = 0.25  # of the slices, when the lung is cut off at one end: else a neck or an abdomen
+MIN_SHOULDER_MM: Final = 280.0  # a body wider than this is no head and no neck
+FEW_SLICES: Final = 10  # so few may miss the lung of a chest
+DEFAULT_PIXEL_MM: Final = 0.75  # of a 512 matrix, when the image does not say
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Where a series shows lung."""
+
+    first: int | None  # slice, counted from 0; None when no lung is seen
+    last: int | None  # included
+    is_chest: bool
+    reason: str  # one sentence: what was seen
+    area_fraction: tuple[float, ...]  # lung's share of the slice, a value a slice
+    volume_ml: float | None = None  # of aerated lung; None when the spacing is unknown
+    ends_above: bool = False  # slices without lung lie above the first
+    ends_below: bool = False  # and below the last
+
+
+def lung_mask(gray: Gray) -> Mask:
+    """Mark lung on one slice: a scanner's, or a figure without any air around the body.
+
+    All False where nothing looks like lung.
+    """
+    found = _dark_areas(_reduce(gray))
+    if not found.any():
+        return np.zeros(gray.shape, np.bool_)
+    full = Image.fromarray(found.astype(np.uint8)).resize(gray.shape[::-1], Image.Resampling.NEAREST)
+    return np.asarray(full).astype(np.bool_)
+
+
+def _dark_areas(gray: Gray) -> Mask:
+    """Keep the large dark areas inside the body."""
+    labels, count = ndimage.label(gray < _threshold(gray))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[_outside(labels, sizes)] = 0
+    sizes[0] = 0
+    if sizes.max() < 0.01 * gray.size:
+        return np.zeros(gray.shape, np.bool_)
+    keep: Mask = sizes >= MIN_SIDE_SHARE * sizes.max()
+    return keep[labels]
+
+
+def _outside(labels: Labels, sizes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Tell air around the body from a lung that a figure's edge cuts.
+
+    Air around the body reaches a corner. Where there is such air, everything at the edge is outside (gaps of
+    the table); where there is none, the picture is cropped and dark areas at its edge are lung.
+    """
+    corners = np.unique(labels[[0, 0, -1, -1], [0, -1, 0, -1]]).astype(np.intp)
+    return _edge(labels) if sizes[corners[corners > 0]].sum() > 0.05 * labels.size else corners
+
+
+def _edge(labels: Labels) -> NDArray[np.intp]:
+    return np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])).astype(np.intp)
+
+
+def _threshold(gray: Gray) -> float:
+    """Split dark from bright (Otsu), within limits: authors window their figures as they like."""
+    counts = np.bincount(gray.ravel(), minlength=256).astype(np.float64)
+    below, total = counts.cumsum(), (counts * np.arange(256)).cumsum()
+    above = below[-1] - below
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (total / below - (total[-1] - total) / above) ** 2
+    return float(np.clip(np.nan_to_num(between).argmax() + 1, 80, TISSUE))
+
+
+def _reduce(gray: Gray) -> Gray:
+    factor = -(-max(gray.shape) // MAX_SIDE)
+    return gray if factor == 1 else np.asarray(Image.fromarray(gray).reduce(factor), dtype=np.uint8)
+
+
+def coverage(
+    volume: Volume,
+    pixel_mm: float | None = None,
+    slice_mm: float | None = None,
+    *,
+    labelled_chest: bool = False,
+) -> Coverage:
+    """Find the slices that show lung, and say whether this is a chest.
+
+    Args:
+        volume: Lung-window slices of one series, sorted top to bottom; one slice is enough.
+        pixel_mm: Distance of two pixels of `volume`.
+        slice_mm: Distance of two slices.
+        labelled_chest: The headers name the chest: a few slices through shoulders, without lung, are taken
+            as one, and a head is still none.
+    """
+    small = np.stack([_reduce(slice_) for slice_ in volume])
+    scale = volume.shape[2] / small.shape[2]
+    pixel = (pixel_mm or DEFAULT_PIXEL_MM * 512 / volume.shape[2]) * scale
+    lung = _lung(small)
+    areas = lung.sum(axis=(1, 2)) * pixel**2
+    covered = np.flatnonzero(areas >= MIN_AREA_MM2)
+    extent = (int(covered[0]), int(covered[-1])) if covered.size else None
+    problem = _problem(areas, extent)
+    if problem and labelled_chest and len(volume) < FEW_SLICES and _body_mm(small, pixel) > MIN_SHOULDER_MM:
+        problem, reason = (
+            "",
+            "The headers say chest and the body is too wide for a head, though no lung is seen.",
+        )
+    elif not problem and extent:
+        reason = f"Lung is seen on slices {extent[0] + 1} to {extent[1] + 1} of {len(volume)}."
+    return Coverage(
+        first=extent[0] if extent else None,
+        last=extent[1] if extent else None,
+        is_chest=not problem,
+        reason=problem or reason,
+        area_fraction=tuple(float(share) for share in lung.mean(axis=(1, 2))),
+        volume_ml=float(areas.sum() * slice_mm / 1000) if slice_mm else None,
+        ends_above=extent is not None and extent[0] > 0,
+        ends_below=extent is not None and extent[1] < len(volume) - 1,
+    )
+
+
+def _lung(small: Volume) -> Mask:
+    """Mark the lungs of a volume: enclosed dark areas that hold tissue, joined across slices."""
+    in_plane = ndimage.generate_binary_structure(3, 1)
+    in_plane[0] = in_plane[2] = False
+    dark = small < TISSUE
+    labels, count = ndimage.label(dark, in_plane)
+    # The rim of a trachea is as bright as lung by partial volume: only the inside counts.
+    inside = ndimage.binary_erosion(dark, in_plane, iterations=2)
+    inner, gray = labels[inside], small[inside]
+    number = np.bincount(inner, minlength=count + 1)
+    keep = np.bincount(inner, gray, minlength=count + 1) >= GAS * number
+    for plane in labels:
+        keep[_edge(plane)] = False
+    keep[0] = False
+    return _largest(keep[labels])
+
+
+def _largest(candidates: Mask) -> Mask:
+    labels, count = ndimage.label(candidates)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    keep = (sizes > 0) & (sizes >= MIN_SIDE_SHARE * sizes.max())
+    found: Mask = keep[labels]
+    return found
+
+
+def _problem(areas: Sums, extent: tuple[int, int] | None) -> str:
+    if extent is None:
+        return "No lung is seen on any slice."
+    if areas.max() < MIN_CHEST_MM2:
+        return (
+            f"The fullest slice shows {areas.max() / 100:.0f} cm² of lung; a chest shows at least "
+            f"{MIN_CHEST_MM2 / 100:.0f} cm²."
+        )
+    first, last = extent
+    cut = (first == 0) != (last == len(areas) - 1)
+    if cut and last - first + 1 < MIN_EXTENT * len(areas):
+        return f"Only {last - first + 1} of {len(areas)} slices show lung, all at one end."
+    return ""
+
+
+def _body_mm(small: Volume, pixel_mm: float) -> float:
+    """Return the width of the widest bright area on the middle slice."""
+    labels, count = ndimage.label(small[len(small) // 2] >= TISSUE)
+    if count == 0:
+        return 0.0
+    body = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    columns = np.flatnonzero(body.any(axis=0))
+    return float(columns[-1] - columns[0] + 1) * pixel_mm
