@@ -22,7 +22,7 @@ class Recipe:
     size: int = 299  # rows and columns of the network's input; the paper's
     window_center: float = -600.0  # HU
     window_width: float = 1500.0  # HU
-    crop: Literal["lung", "edges"] = "lung"  # the lung's bounding box, or the paper's 50 rows of 512 off
+    crop: Literal["lung", "paper"] = "lung"  # the lung's bounding box, or the paper's 50 of 512 rows off each end
     stages: tuple[int, ...] = (3, 4)  # residual stages, 1 to 4, that the class-map convolution reads
     dropout: float = 0.5  # of the features before the class-map convolution, in training
     seed: int = 0
