@@ -105,11 +105,11 @@ def renew(session: Session, held: Claim, now: datetime, lease_s: float) -> bool:
     return finish(session, held, {"lease_until": now + timedelta(seconds=lease_s), "lease_owner": held.owner})
 
 
-def give_back(session: Session, held: Claim, now: datetime) -> bool:
-    """Return a row that was begun and not finished, as if it had never been claimed."""
+def give_back(session: Session, held: Claim, now: datetime, values: dict[str, Any] | None = None) -> bool:
+    """Return a row that was not finished as if this claim had never been; `values` are what it achieved."""
     row = held.work.row
-    values = {"state": held.work.waiting[0], "attempts": row.attempts - 1, "due_at": now, "woken_at": None}
-    return finish(session, held, values)
+    waiting = {"state": held.work.waiting[0], "attempts": row.attempts - 1, "due_at": now, "woken_at": None}
+    return finish(session, held, (values or {}) | waiting)
 
 
 def finish(session: Session, held: Claim, values: dict[str, Any]) -> bool:

@@ -1,0 +1,173 @@
+"""A Storage SCU: one association that sends files as they are stored."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
+from struct import pack
+from typing import Final
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, _config, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.events import EventHandlerType
+from pynetdicom.presentation import PresentationContext
+
+from lungnode.errors import UnavailableError, UnusableError
+from lungnode.settings import Destination
+
+_VERIFICATION: Final = UID("1.2.840.10008.1.1")  # Source: PS3.4 A.4
+_UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_SOP_CLASS_NOT_SUPPORTED: Final = 0x0122  # Source: PS3.7 Annex C.5.6
+_REJECTED_PERMANENT: Final = 1  # Source: PS3.8 9.3.4, A-ASSOCIATE-RJ, Result
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the peer said to one C-STORE."""
+
+    status: int | None  # None: nothing came in time, or the association is gone
+    comment: str = ""  # Error Comment (0000,0902)
+
+
+class Peer:
+    """An open association with a destination."""
+
+    def __init__(self, association: Association) -> None:
+        self._association = association
+
+    def accepts(self, sop_class_uid: str) -> bool:
+        """Tell whether instances of a class may be sent, in some transfer syntax."""
+        return any(c.abstract_syntax == sop_class_uid for c in self._association.accepted_contexts)
+
+    def store(self, path: Path, transfer_syntax_uid: str, sop_class_uid: str) -> Answer:
+        """Send the bytes of a file as they are, or decompressed where the peer takes nothing else.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        if not self._association.is_established:
+            return Answer(None, "the association was gone")
+        instance: Path | Dataset = path
+        if not self._takes(sop_class_uid, transfer_syntax_uid):
+            instance = _uncompressed(path)
+        try:
+            response = self._association.send_c_store(instance)
+        except RuntimeError:  # the association ended between the question above and the sending
+            return Answer(None, "the association was gone")
+        except ValueError:  # no accepted context fits
+            return Answer(_SOP_CLASS_NOT_SUPPORTED, "no transfer syntax was accepted that we can send")
+        return Answer(response.get("Status"), str(response.get("ErrorComment", "")))
+
+    def _takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
+        return any(
+            c.abstract_syntax == sop_class_uid and transfer_syntax_uid in c.transfer_syntax
+            for c in self._association.accepted_contexts
+        )
+
+
+def _uncompressed(path: Path) -> Dataset:
+    instance = dcmread(path)
+    if instance.file_meta.TransferSyntaxUID.is_compressed:
+        instance.decompress(generate_instance_uid=False)
+    return instance
+
+
+@contextmanager
+def associated(
+    destination: Destination, calling_ae_title: str, proposed: dict[str, set[str]]
+) -> Iterator[Peer]:
+    """Hold an association while the block runs; every step has the destination's time limit.
+
+    Args:
+        destination: Whom to call.
+        calling_ae_title: Our AE title.
+        proposed: Transfer syntaxes of the instances to send, by SOP class.
+
+    Raises:
+        UnavailableError: No association for now.
+        UnusableError: The peer will never accept it.
+    """
+    # Without this, pynetdicom decodes and encodes each file again; what we committed is what is sent.
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    association = _request(destination, calling_ae_title, _contexts(proposed))
+    try:
+        yield Peer(association)
+    finally:
+        if association.is_established:
+            association.release()
+        if not association.is_released:
+            association.abort()
+
+
+def echo(destination: Destination, calling_ae_title: str) -> None:
+    """Ask a destination for an answer (C-ECHO).
+
+    Raises:
+        UnavailableError: It gave none.
+        UnusableError: It refuses us.
+    """
+    association = _request(destination, calling_ae_title, [build_context(_VERIFICATION)])
+    try:
+        status = association.send_c_echo().get("Status")
+    finally:
+        association.release()
+    if status != 0:
+        answer = "no answer" if status is None else f"status 0x{status:04X}"
+        raise UnavailableError(f"{describe(destination)} gave {answer} to a C-ECHO.")
+
+
+def describe(destination: Destination) -> str:
+    """Name a destination in a sentence."""
+    return f"Destination {destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
+
+
+def _contexts(proposed: dict[str, set[str]]) -> list[PresentationContext]:
+    # A peer chooses one transfer syntax for each context, so compressed ones get a context of their own.
+    contexts = []
+    for sop_class_uid, transfer_syntaxes in proposed.items():
+        contexts += [
+            build_context(sop_class_uid, [uid]) for uid in sorted(transfer_syntaxes - {*_UNCOMPRESSED})
+        ]
+        contexts.append(build_context(sop_class_uid, list(_UNCOMPRESSED)))
+    return contexts
+
+
+def _request(
+    destination: Destination, calling_ae_title: str, contexts: list[PresentationContext]
+) -> Association:
+    entity = AE(ae_title=calling_ae_title)
+    for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
+        setattr(entity, name, destination.timeout_s)
+    limit: list[EventHandlerType] = [(evt.EVT_CONN_OPEN, _limit_socket, [destination.timeout_s])]
+    try:
+        association = entity.associate(
+            destination.host, destination.port, contexts, ae_title=destination.ae_title, evt_handlers=limit
+        )
+    except OSError as error:  # the host's name does not resolve
+        raise UnavailableError(f"{describe(destination)} cannot be reached: {error}.") from error
+    if not association.is_established:
+        raise _refusal(association, destination)
+    return association
+
+
+def _limit_socket(event: evt.Event, timeout_s: float) -> None:
+    # pynetdicom's own limits do not cover a peer that stops in the middle of a PDU or no longer reads.
+    limit = pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
+    transport = event.assoc.dul.socket
+    if transport is not None and transport.socket is not None:
+        transport.socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
+        transport.socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
+
+
+def _refusal(association: Association, destination: Destination) -> UnavailableError | UnusableError:
+    rejection = association.acceptor.primitive
+    if association.is_rejected and rejection is not None:
+        text = f"{describe(destination)} rejected the association: {rejection.reason_str}."
+        return UnusableError(text) if rejection.result == _REJECTED_PERMANENT else UnavailableError(text)
+    if association.rejected_contexts:
+        names = ", ".join(sorted({UID(c.abstract_syntax or "").name for c in association.rejected_contexts}))
+        return UnusableError(f"{describe(destination)} accepts none of: {names}.")
+    return UnavailableError(f"{describe(destination)} cannot be reached, or gave no answer in time.")
