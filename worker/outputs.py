@@ -1,0 +1,132 @@
+"""All objects that an analysis sends, composed in one place.
+
+The same arguments give the same bytes: no clock, no chance. What was composed is stored and sent as often as
+needed, never composed again.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from lungnode.pixels import Gray
+from worker.capture import SUMMARY_NUMBER, Picture, compose_capture, compose_summary
+from worker.evidence import used_images
+from worker.header import KINDS, SOURCE_CHARACTER_SET
+from worker.heatmap import overlay, spread_highest, upsample
+from worker.multiframe import compose_captures
+from worker.narrative import describe
+from worker.parametric import compose_map
+from worker.report import compose_report
+from worker.result import Context, SliceFinding, StudyFinding
+from worker.rle import rle_bound
+from worker.source import UTF_8, character_set
+from worker.summary import draw_summary
+
+__all__ = ["Composed", "compose", "describe"]
+
+# What one destination gets of a study, report, heatmaps and map together, is at most 20 MB; this is the
+# heatmaps' share of it.
+HEATMAP_BYTES: Final = 16_500_000
+
+GrayOf = Callable[[SliceFinding], Gray]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One object, and the group it is sent in."""
+
+    group: str
+    dataset: Dataset
+
+
+def compose(
+    finding: StudyFinding,
+    context: Context,
+    sources: Mapping[str, Dataset],
+    gray: GrayOf,
+    groups: Collection[str],
+) -> list[Composed]:
+    """Return the objects of `groups`, reports first, in the order a peer should get them.
+
+    Args:
+        finding: Of the analysis.
+        context: Of the analysis.
+        sources: The study's images by SOP Instance UID, without pixels; all that the finding names.
+        gray: Gives the whole matrix of a slice in the lung window.
+        groups: Keys of `worker.header.KINDS`; ended by "+src" to be encoded in the source's character set.
+
+    Raises:
+        KeyError: A group or an image is not known.
+    """
+    composed = []
+    pictures: list[Picture] | None = None
+    for group in sorted(groups, key=lambda name: (KINDS[_base(name)].series_number, name)):
+        if pictures is None and _base(group) in ("sc", "sc-multi"):
+            pictures = draw_heatmaps(finding, context, sources, gray)
+        for made in _compose_group(finding, context, sources, group, pictures or ()):
+            _set_character_set(made, sources, finding, group)
+            composed.append(Composed(group, made))
+    return composed
+
+
+def _base(group: str) -> str:
+    return group.removesuffix(SOURCE_CHARACTER_SET)
+
+
+def _compose_group(
+    finding: StudyFinding,
+    context: Context,
+    sources: Mapping[str, Dataset],
+    group: str,
+    pictures: Sequence[Picture],
+) -> list[Dataset]:
+    base = _base(group)
+    if base.startswith("sr"):
+        return [compose_report(finding, context, sources, group)]
+    if base == "pm":
+        made = compose_map(finding.slices, context, sources, group)
+        return [made] if made else []
+    if not pictures:
+        return []
+    summary = compose_summary(draw_summary(finding, context), pictures[0].source, context, group)
+    if base == "sc":
+        numbered = enumerate(pictures, start=SUMMARY_NUMBER + 1)
+        return [summary, *(compose_capture(picture, context, group, number) for number, picture in numbered)]
+    sizes = list(dict.fromkeys(picture.pixels.shape for picture in pictures))
+    stacks = [[picture for picture in pictures if picture.pixels.shape == size] for size in sizes]
+    numbered_stacks = enumerate(stacks, start=SUMMARY_NUMBER + 1)
+    return [summary, *(compose_captures(stack, context, group, number) for number, stack in numbered_stacks)]
+
+
+def draw_heatmaps(
+    finding: StudyFinding, context: Context, sources: Mapping[str, Dataset], gray: GrayOf
+) -> list[Picture]:
+    """Return the reported slices, drawn, from top to bottom."""
+    count = affordable(finding, context, sources)
+    chosen = spread_highest([item.probability for item in finding.slices], count)
+    return [_draw(finding.slices[index], sources, gray) for index in chosen]
+
+
+def affordable(finding: StudyFinding, context: Context, sources: Mapping[str, Dataset]) -> int:
+    """Return how many heatmaps are made: the set number, or what surely fits into their share of bytes."""
+    matrices = {
+        (int(image.source.Rows), int(image.source.Columns)) for image in used_images(finding, sources)
+    }
+    largest = max(rle_bound(rows, columns) for rows, columns in matrices)
+    return min(context.heatmaps, max(1, HEATMAP_BYTES // largest))
+
+
+def _draw(item: SliceFinding, sources: Mapping[str, Dataset], gray: GrayOf) -> Picture:
+    image = gray(item)
+    activation = upsample(item.class_map, item.box, *image.shape)
+    return Picture(item, sources[item.sop_instance_uid], overlay(image, activation))
+
+
+def _set_character_set(
+    made: Dataset, sources: Mapping[str, Dataset], finding: StudyFinding, group: str
+) -> None:
+    kept = group.endswith(SOURCE_CHARACTER_SET)
+    source = used_images(finding, sources)[0].source
+    made.SpecificCharacterSet = character_set(source, made) if kept else UTF_8

@@ -1,0 +1,195 @@
+"""The Structured Report of an analysis.
+
+Source: PS3.16 TID 1500 Measurement Report; PS3.3 A.35.13 Comprehensive 3D SR, A.35.3 Comprehensive SR,
+A.35.2 Enhanced SR. The content is the same in all three.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    SourceImageForMeasurementGroup,
+    TrackingIdentifier,
+)
+from highdicom.sr.enum import RelationshipTypeValues
+from highdicom.sr.templates import LanguageOfContentItemAndDescendants
+from highdicom.sr.value_types import TextContentItem
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from lungnode import codes
+from lungnode.identifiers import derive_uid
+from worker.evidence import UsedImage, hierarchical_reference, used_images
+from worker.header import MANUFACTURER, device_uid, header, with_file_meta
+from worker.library import image_library
+from worker.result import Context, StudyFinding, Verdict
+from worker.source import decoded
+from worker.wording import conclusion, remarks
+
+PRESENCE = {
+    Verdict.POSITIVE: codes.PRESENT,
+    Verdict.NEGATIVE: codes.ABSENT,
+    Verdict.UNDETERMINED: codes.PRESENCE_UNDETERMINED,
+}
+# Four decimals are what a reader uses; hosts and runtimes differ in the digits behind them.
+DECIMALS = 4
+
+
+def compose_report(
+    finding: StudyFinding, context: Context, sources: Mapping[str, Dataset], group: str = "sr"
+) -> Dataset:
+    """Return the report of a finding; `group` names its SOP class.
+
+    Evidence is every image the finding stands on.
+    """
+    images = used_images(finding, sources)
+    source = images[0].source
+    report = header(source, context, group, number=1, key=())
+    report.update(content(finding, context, images))
+    report.CompletionFlag = "COMPLETE"
+    report.VerificationFlag = "UNVERIFIED"
+    report.PreliminaryFlag = "PRELIMINARY"
+    report.PerformedProcedureCodeSequence = []
+    report.ReferencedPerformedProcedureStepSequence = []
+    evidence = [(image.series_instance_uid, image.sop_class_uid, image.sop_instance_uid) for image in images]
+    report.CurrentRequestedProcedureEvidenceSequence = hierarchical_reference(
+        context.study_instance_uid, evidence
+    )
+    if context.predecessors:
+        report.PredecessorDocumentsSequence = hierarchical_reference(
+            context.study_instance_uid, context.predecessors
+        )
+    requests = referenced_requests(source, context.study_instance_uid)
+    if requests:
+        report.ReferencedRequestSequence = requests
+    return with_file_meta(report)
+
+
+def content(finding: StudyFinding, context: Context, images: Sequence[UsedImage]) -> Dataset:
+    """Return the root content item: TID 1500 and what a reader should know beside it."""
+    tree: Dataset = MeasurementReport(
+        observation_context=_observer(context),
+        procedure_reported=codes.CT_PROCEDURE,
+        imaging_measurements=[_measurement_group(finding, context, images)],
+        title=codes.MEASUREMENT_REPORT,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
+    )[0]
+    tree.ContentSequence.insert(len(tree.ContentSequence) - 1, image_library(images))
+    tree.ContentSequence.append(_text(codes.CONCLUSION, conclusion(finding)))
+    for remark in remarks(finding, context):
+        tree.ContentSequence.append(_text(codes.COMMENT, remark))
+    return tree
+
+
+def _text(name: Code, value: str) -> TextContentItem:
+    return TextContentItem(name=name, value=value, relationship_type=RelationshipTypeValues.CONTAINS)
+
+
+def _observer(context: Context) -> ObservationContext:
+    device = DeviceObserverIdentifyingAttributes(
+        uid=device_uid(context),
+        name=MANUFACTURER,
+        manufacturer_name=MANUFACTURER,
+        model_name=context.model_name,
+        serial_number=context.model_digest,
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.DEVICE, observer_identifying_attributes=device
+        )
+    )
+
+
+def _measurement_group(
+    finding: StudyFinding, context: Context, images: Sequence[UsedImage]
+) -> MeasurementsAndQualitativeEvaluations:
+    """Return the TID 1501 group; the finding is named only where it was looked for."""
+    presence = PRESENCE.get(finding.verdict)
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking(context),
+        finding_type=codes.COVID_19 if presence else None,
+        finding_sites=[FindingSite(anatomic_location=codes.LUNG)] if presence else None,
+        algorithm_id=AlgorithmIdentification(
+            name=context.model_name,
+            version=context.model_version,
+            parameters=[f"sha256={context.model_digest}", f"threshold={finding.threshold:.{DECIMALS}f}"],
+            manufacturer=MANUFACTURER,
+        ),
+        measurements=_measurements(finding) if presence else None,
+        qualitative_evaluations=[_evaluation(finding.verdict)],
+        source_images=[_source_image(image) for image in images],
+    )
+
+
+def _tracking(context: Context) -> TrackingIdentifier:
+    # The same in each revision: it is the same observation of the same study.
+    uid = derive_uid("tracking", context.study_instance_uid, codes.COVID_19.value)
+    return TrackingIdentifier(uid=uid, identifier=f"{MANUFACTURER} COVID-19")
+
+
+def _measurements(finding: StudyFinding) -> list[Measurement]:
+    if finding.probability is None:
+        return []
+    values = ((codes.PROBABILITY, finding.probability), (codes.THRESHOLD, finding.threshold))
+    return [Measurement(name=name, value=round(value, DECIMALS), unit=codes.RATIO) for name, value in values]
+
+
+def _evaluation(verdict: Verdict) -> QualitativeEvaluation:
+    if verdict in PRESENCE:
+        return QualitativeEvaluation(name=codes.PRESENCE, value=PRESENCE[verdict])
+    if verdict is Verdict.NOT_APPLICABLE:
+        return QualitativeEvaluation(name=codes.ANALYSES, value=codes.NOT_ATTEMPTED)
+    return QualitativeEvaluation(name=codes.SUMMARY, value=codes.NONE_SUCCEEDED)
+
+
+def _source_image(image: UsedImage) -> SourceImageForMeasurementGroup:
+    return SourceImageForMeasurementGroup(
+        referenced_sop_class_uid=image.sop_class_uid,
+        referenced_sop_instance_uid=image.sop_instance_uid,
+        referenced_frame_numbers=list(image.frames) or None,
+    )
+
+
+def referenced_requests(source: Dataset, study_instance_uid: str) -> list[Dataset]:
+    """Return the requests that the study answers, as far as the source names them.
+
+    Source: PS3.3 Table C.17-2, Referenced Request Sequence; all but Study Instance UID may be empty.
+    """
+    asked = decoded(source, ("ReferencedRequestSequence", "RequestAttributesSequence"))
+    found = asked.get("ReferencedRequestSequence") or asked.get("RequestAttributesSequence") or []
+    study = decoded(source, ("AccessionNumber", "IssuerOfAccessionNumberSequence"))
+    return [_request(item, study, study_instance_uid) for item in found]
+
+
+def _request(asked: Dataset, study: Dataset, study_instance_uid: str) -> Dataset:
+    item = Dataset()
+    item.StudyInstanceUID = asked.get("StudyInstanceUID") or study_instance_uid
+    item.AccessionNumber = asked.get("AccessionNumber") or study.get("AccessionNumber")
+    for keyword in (
+        "PlacerOrderNumberImagingServiceRequest",
+        "FillerOrderNumberImagingServiceRequest",
+        "RequestedProcedureID",
+        "RequestedProcedureDescription",
+    ):
+        setattr(item, keyword, asked.get(keyword))
+    for keyword in ("ReferencedStudySequence", "RequestedProcedureCodeSequence"):
+        setattr(item, keyword, asked.get(keyword) or [])
+    for keyword in (
+        "IssuerOfAccessionNumberSequence",
+        "OrderPlacerIdentifierSequence",
+        "OrderFillerIdentifierSequence",
+        "ReasonForTheRequestedProcedure",
+        "ReasonForRequestedProcedureCodeSequence",
+    ):
+        value = asked.get(keyword) or study.get(keyword)
+        if value:
+            setattr(item, keyword, value)
+    return item

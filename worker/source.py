@@ -1,0 +1,221 @@
+"""What our objects take over from the images they speak of: the patient and the study, value for value."""
+
+import logging
+import warnings
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Final
+
+from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
+from pydicom.valuerep import PersonName
+
+log = logging.getLogger(__name__)
+
+UTF_8: Final = "ISO_IR 192"
+
+# Source: PS3.3 C.7.1.1, Patient Module.
+PATIENT: Final = (
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "TypeOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "SourcePatientGroupIdentificationSequence",
+    "GroupOfPatientsIdentificationSequence",
+    "PatientBirthDate",
+    "PatientBirthDateInAlternativeCalendar",
+    "PatientDeathDateInAlternativeCalendar",
+    "PatientAlternativeCalendar",
+    "PatientSex",
+    "ReferencedPatientPhotoSequence",
+    "QualityControlSubject",
+    "ReferencedPatientSequence",
+    "PatientBirthTime",
+    "OtherPatientIDs",  # retired, still sent
+    "OtherPatientIDsSequence",
+    "OtherPatientNames",
+    "EthnicGroup",
+    "EthnicGroupCodeSequence",
+    "EthnicGroups",
+    "PatientComments",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "StrainDescription",
+    "StrainNomenclature",
+    "StrainCodeSequence",
+    "StrainAdditionalInformation",
+    "StrainStockSequence",
+    "GeneticModificationsSequence",
+    "ResponsiblePerson",
+    "ResponsiblePersonRole",
+    "ResponsibleOrganization",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+)
+
+# Source: PS3.3 C.7.2.1, General Study Module.
+GENERAL_STUDY: Final = (
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "ReferringPhysicianIdentificationSequence",
+    "ConsultingPhysicianName",
+    "ConsultingPhysicianIdentificationSequence",
+    "StudyID",
+    "AccessionNumber",
+    "IssuerOfAccessionNumberSequence",
+    "StudyDescription",
+    "PhysiciansOfRecord",
+    "PhysiciansOfRecordIdentificationSequence",
+    "NameOfPhysiciansReadingStudy",
+    "PhysiciansReadingStudyIdentificationSequence",
+    "RequestingService",
+    "RequestingServiceCodeSequence",
+    "ReferencedStudySequence",
+    "ProcedureCodeSequence",
+    "ReasonForPerformedProcedureCodeSequence",
+)
+
+# Source: PS3.3 C.7.2.2, Patient Study Module.
+PATIENT_STUDY: Final = (
+    "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "PatientBodyMassIndex",
+    "MeasuredAPDimension",
+    "MeasuredLateralDimension",
+    "PatientSizeCodeSequence",
+    "MedicalAlerts",
+    "Allergies",
+    "SmokingStatus",
+    "PregnancyStatus",
+    "LastMenstrualDate",
+    "PatientState",
+    "Occupation",
+    "AdditionalPatientHistory",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "ServiceEpisodeID",
+    "IssuerOfServiceEpisodeIDSequence",
+    "ServiceEpisodeDescription",
+    "PatientSexNeutered",
+    "ReasonForVisit",
+    "ReasonForVisitCodeSequence",
+)
+
+# Source: PS3.3 C.7.1.3 and C.7.2.3, Clinical Trial Subject and Clinical Trial Study Modules.
+CLINICAL_TRIAL: Final = (
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "IssuerOfClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "OtherClinicalTrialProtocolIDsSequence",
+    "ClinicalTrialSiteID",
+    "IssuerOfClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "IssuerOfClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "IssuerOfClinicalTrialSubjectReadingID",
+    "ClinicalTrialProtocolEthicsCommitteeName",
+    "ClinicalTrialProtocolEthicsCommitteeApprovalNumber",
+    "ClinicalTrialTimePointID",
+    "IssuerOfClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    "ClinicalTrialTimePointTypeCodeSequence",
+    "LongitudinalTemporalOffsetFromEvent",
+    "LongitudinalTemporalEventType",
+    "ConsentForClinicalTrialUseSequence",
+)
+
+# Type 2 in the two modules that are mandatory: present and empty when the source has none.
+REQUIRED: Final = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+
+
+def patient_and_study(source: Dataset) -> Dataset:
+    """Return the source's patient and study attributes, decoded, without a character set.
+
+    What cannot be decoded is left out, or empty where the Standard wants it present; absent stays absent.
+    """
+    copied = decoded(source, (*PATIENT, *GENERAL_STUDY, *PATIENT_STUDY, *CLINICAL_TRIAL))
+    for keyword in REQUIRED:
+        if keyword not in copied:
+            copied.add_new(keyword, dictionary_VR(keyword), None)
+    return copied
+
+
+def decoded(source: Dataset, keywords: Iterable[str]) -> Dataset:
+    """Return a deep copy of these attributes of the source with all text decoded."""
+    copied = Dataset()
+    for keyword in keywords:
+        tag = Tag(tag_for_keyword(keyword) or 0)
+        if tag in source:
+            _copy_decoded(source, tag, copied)
+    return copied
+
+
+def _copy_decoded(source: Dataset, tag: BaseTag, target: Dataset) -> None:
+    one = Dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values against the Standard are the source's affair
+        try:
+            if "SpecificCharacterSet" in source:
+                one.SpecificCharacterSet = source.SpecificCharacterSet
+            one[tag] = deepcopy(source[tag])
+            one.decode()
+            _forget_encoding(one)
+        except Exception as error:  # noqa: BLE001 - a damaged value raises anything, from struct.error on
+            log.warning("attribute %s of %s is left out: %s", tag, source.get("SOPInstanceUID"), type(error))
+            return
+    target[tag] = one[tag]
+
+
+def _forget_encoding(data_set: Dataset) -> None:
+    """Turn names into plain text and drop nested character sets: the enclosing object's one applies."""
+    data_set.pop("SpecificCharacterSet", None)
+    for element in data_set:
+        if element.VR == "SQ":
+            for item in element.value:
+                _forget_encoding(item)
+        elif element.VR == "PN" and not element.is_empty:
+            element.value = _plain_names(element)
+
+
+def _plain_names(element: DataElement) -> PersonName | list[PersonName]:
+    if element.VM > 1:
+        return [PersonName(str(name)) for name in element.value]
+    return PersonName(str(element.value))
+
+
+def character_set(source: Dataset, data_set: Dataset) -> str | list[str]:
+    """Return the source's Specific Character Set when all of `data_set` survives it, else ISO_IR 192."""
+    wanted = source.get("SpecificCharacterSet")
+    names = [wanted] if isinstance(wanted, str) else list(wanted or ())
+    if not names or any(name not in python_encoding for name in names):
+        return UTF_8 if not _is_ascii(data_set) else "ISO_IR 6"
+    return names[0] if len(names) == 1 else names
+
+
+def _is_ascii(data_set: Dataset) -> bool:
+    return str(data_set).isascii()
