@@ -1,0 +1,165 @@
+"""What series choice and geometry need to know of one slice, read without its pixels.
+
+A frame of an Enhanced CT is a slice like another: the same value is read from the functional groups.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydicom import Dataset
+
+from lungnode.decode import MAX_FRAMES
+from lungnode.errors import UnusableError
+
+Vector = tuple[float, float, float]
+Orientation = tuple[float, float, float, float, float, float]  # row cosines, then column cosines
+
+_POSITION: Final = ("PlanePositionSequence", "ImagePositionPatient")
+_ORIENTATION: Final = ("PlaneOrientationSequence", "ImageOrientationPatient")
+_SPACING: Final = ("PixelMeasuresSequence", "PixelSpacing")
+_THICKNESS: Final = ("PixelMeasuresSequence", "SliceThickness")
+_KERNEL: Final = ("CTReconstructionSequence", "ConvolutionKernel")
+_FRAME_TYPE: Final = ("CTImageFrameTypeSequence", "FrameType")
+_ACQUISITION: Final = ("FrameContentSequence", "FrameAcquisitionNumber")
+_BODY_PART: Final = ("FrameAnatomySequence", "AnatomicRegionSequence")
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """One slice: a single-frame image, or one frame of a multi-frame one."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    frame: int | None = None  # counted from 1; None for a single-frame image
+    image_type: tuple[str, ...] = ()
+    body_part: str = ""
+    descriptions: tuple[str, ...] = ()  # of study, series and protocol
+    kernel: str = ""
+    frame_of_reference_uid: str = ""
+    instance_number: int | None = None
+    acquisition_number: int | None = None
+    rows: int = 0
+    columns: int = 0
+    spacing_mm: tuple[float, float] | None = None  # between rows, between columns
+    thickness_mm: float | None = None
+    orientation: Orientation | None = None  # Image Orientation (Patient)
+    position: Vector | None = None  # Image Position (Patient), mm
+
+
+def slice_headers(ds: Dataset, path: Path) -> list[SliceHeader]:
+    """Read the headers of all slices that one instance holds, in its own order.
+
+    Raises:
+        UnusableError: A UID is missing, or a value cannot be read.
+    """
+    try:
+        frames = int(ds.get("NumberOfFrames") or 1)
+        if not 1 <= frames <= MAX_FRAMES:
+            raise UnusableError(f"Number of Frames is {frames}; it must lie in 1 to {MAX_FRAMES}.")  # noqa: TRY301 - re-raised below as it is
+        if "PerFrameFunctionalGroupsSequence" not in ds and frames == 1:
+            return [_header(ds, path, None)]
+        return [_header(ds, path, frame) for frame in range(1, frames + 1)]
+    except UnusableError:
+        raise
+    except Exception as error:  # untrusted bytes: pydicom decodes values when they are first read
+        raise UnusableError(
+            f"The headers of {path.name} cannot be read: {type(error).__name__}, {error}."
+        ) from error
+
+
+def _header(ds: Dataset, path: Path, frame: int | None) -> SliceHeader:
+    groups = _Groups(ds, frame)
+    return SliceHeader(
+        path=path,
+        sop_class_uid=_uid(ds, "SOPClassUID"),
+        sop_instance_uid=_uid(ds, "SOPInstanceUID"),
+        study_instance_uid=_uid(ds, "StudyInstanceUID"),
+        series_instance_uid=_uid(ds, "SeriesInstanceUID"),
+        modality=_text(ds.get("Modality")),
+        frame=frame,
+        image_type=tuple(
+            _text(value).upper() for value in _values(groups.value(_FRAME_TYPE) or ds.get("ImageType"))
+        ),
+        body_part=_body_part(ds, groups),
+        descriptions=tuple(
+            filter(
+                None, (_text(ds.get(k)) for k in ("StudyDescription", "SeriesDescription", "ProtocolName"))
+            )
+        ),
+        kernel="\\".join(_text(value) for value in _values(groups.value(_KERNEL))),
+        frame_of_reference_uid=_text(ds.get("FrameOfReferenceUID")),
+        instance_number=_number(ds.get("InstanceNumber")),
+        acquisition_number=_number(groups.value(_ACQUISITION) or ds.get("AcquisitionNumber")),
+        rows=_number(ds.get("Rows")) or 0,
+        columns=_number(ds.get("Columns")) or 0,
+        spacing_mm=_floats(groups.value(_SPACING), 2),
+        thickness_mm=next(iter(_floats(groups.value(_THICKNESS), 1) or ()), None),
+        orientation=_floats(groups.value(_ORIENTATION), 6),
+        position=_floats(groups.value(_POSITION), 3),
+    )
+
+
+class _Groups:
+    """Where a slice keeps its values: its own functional groups, then the shared ones, then the data set."""
+
+    def __init__(self, ds: Dataset, frame: int | None) -> None:
+        per_frame, shared = (
+            ds.get("PerFrameFunctionalGroupsSequence"),
+            ds.get("SharedFunctionalGroupsSequence"),
+        )
+        own = [per_frame[frame - 1]] if frame and per_frame and frame <= len(per_frame) else []
+        self._groups, self._root = [*own, *(shared or [])[:1]], ds
+
+    def value(self, where: tuple[str, str]) -> Any:
+        """Return an attribute, or None."""
+        macro, keyword = where
+        for group in self._groups:
+            items = group.get(macro)
+            if items and items[0].get(keyword) is not None:
+                return items[0].get(keyword)
+        return self._root.get(keyword)
+
+
+def _body_part(ds: Dataset, groups: _Groups) -> str:
+    named = _text(ds.get("BodyPartExamined"))
+    if named:
+        return named.upper()
+    region = groups.value(_BODY_PART)
+    return _text(region[0].get("CodeMeaning")).upper() if region else ""
+
+
+def _uid(ds: Dataset, keyword: str) -> str:
+    value = _text(ds.get(keyword))
+    if not value:
+        raise UnusableError(
+            f"{keyword} is missing or empty; without it the instance cannot be told from others."
+        )
+    return value
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _values(value: Any) -> Sequence[Any]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _number(value: object) -> int | None:
+    text = _text(value)
+    return int(float(text)) if text else None
+
+
+def _floats(value: Any, count: int) -> Any:
+    if value is None or value == "":
+        return None
+    numbers = tuple(float(v) for v in (value if count > 1 else [value]))
+    return numbers if len(numbers) == count else None
