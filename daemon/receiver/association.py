@@ -1,0 +1,273 @@
+"""One connection from its first byte to its last: request, admission, messages, release or abort.
+
+The states of PS3.8 9.2 are the order of the calls: `_await_request` is Sta2, `_admit` Sta3, `_transfer` Sta6,
+`_part` Sta13.
+"""
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from daemon.receiver.admission import refuse
+from daemon.receiver.associate import (
+    MAX_REQUEST_BYTES,
+    AssociateRequest,
+    ContextResult,
+    decode_request,
+    encode_accept,
+)
+from daemon.receiver.contexts import negotiate
+from daemon.receiver.disk import Disk
+from daemon.receiver.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Origin
+from daemon.receiver.messages import Account, Messages
+from daemon.receiver.pdu import (
+    HEADER_BYTES,
+    AbortReason,
+    AbortSource,
+    PduType,
+    PeerGoneError,
+    PeerSilentError,
+    ProtocolError,
+    Rejection,
+    decode_header,
+    encode_abort,
+    encode_reject,
+    encode_release_response,
+)
+from daemon.receiver.seats import Seats
+from daemon.receiver.spool import AssociationIdentity, AssociationOutcome, SpoolFolder
+from daemon.receiver.store import Storage
+from daemon.receiver.wire import Wire
+from lungnode.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# Streaming makes a long PDU harmless, and some peers overlook the limit; 4 GiB is no oversight.
+TOLERATED_PDUS: Final = 4
+
+
+@dataclass(frozen=True)
+class Node:
+    """What all associations of one process share."""
+
+    settings: Settings
+    process: int  # its row in `seats`
+    seats: Seats
+    disk: Disk
+    tally: Counter[str]  # what ended how, by name
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a connection ends: what the spool records, what the peer is told, what the log says."""
+
+    outcome: AssociationOutcome
+    farewell: bytes
+    reason: str
+
+
+class Association:
+    """One connection, run by one thread."""
+
+    def __init__(self, connection: socket.socket, address: str, node: Node) -> None:
+        self._connection = connection
+        self._wire = Wire(connection)
+        self._address = address
+        self._node = node
+        self._request: AssociateRequest | None = None
+        self._messages: Messages | None = None
+        self._folder: SpoolFolder | None = None
+        self._opened = time.monotonic()
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Serve the peer until the connection is closed."""
+        ending = self._serve()
+        self._record(ending)
+        self._part(ending)
+
+    def stop(self) -> None:
+        """Ask, from another thread, to end after the running C-STORE."""
+        self._is_stopping = True
+        if self._messages is None or not self._messages.is_busy:
+            self.cut(socket.SHUT_RD)
+
+    def cut(self, how: int = socket.SHUT_RDWR) -> None:
+        """Wake the thread from whatever it waits for."""
+        try:
+            self._connection.shutdown(how)
+        except OSError:
+            return  # the peer was faster
+
+    def _serve(self) -> Ending:
+        try:
+            return self._converse()
+        except ProtocolError as error:
+            return self._aborted(AbortSource.SERVICE_PROVIDER, error.reason, str(error))
+        except PeerSilentError as error:
+            return self._aborted(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED, str(error))
+        except PeerGoneError as error:
+            if self._is_stopping:
+                return self._stopped()
+            return Ending(AssociationOutcome.LOST, b"", str(error))
+
+    def _converse(self) -> Ending:
+        self._wire.limit_total(self._node.settings.receiver.artim_s)
+        request = self._await_request()
+        rejection = self._admit(request)
+        if rejection is not None:
+            reason = f"rejected: {rejection.name}"
+            logger.warning(
+                "association of %s (%s) to %s %s",
+                request.calling_ae_title,
+                self._address,
+                request.called_ae_title,
+                reason,
+            )
+            self._node.tally[rejection.name] += 1
+            return Ending(AssociationOutcome.ABORTED, encode_reject(rejection), reason)
+        self._establish(request)
+        return self._transfer()
+
+    def _await_request(self) -> AssociateRequest:
+        pdu_type, length = self._next_pdu()
+        if pdu_type != PduType.A_ASSOCIATE_RQ:
+            raise _unexpected(pdu_type)
+        if length > MAX_REQUEST_BYTES:
+            raise ProtocolError(
+                f"An A-ASSOCIATE-RQ has at most {MAX_REQUEST_BYTES} bytes, this one {length}."
+            )
+        self._wire.need(length)
+        return decode_request(bytes(self._wire.take(length)))
+
+    def _admit(self, request: AssociateRequest) -> Rejection | None:
+        rejection = refuse(request, self._address, self._node.settings.receiver)
+        if rejection is not None:
+            return rejection
+        if self._node.disk.is_congested():
+            return Rejection.TEMPORARY_CONGESTION
+        if not self._node.seats.take(self._node.process):
+            return Rejection.LOCAL_LIMIT_EXCEEDED
+        self._request = request
+        return None
+
+    def _establish(self, request: AssociateRequest) -> None:
+        settings = self._node.settings.receiver
+        contexts = negotiate(request.contexts, unknown_sop_classes=settings.unknown_sop_classes)
+        accepted = {
+            context.context_id: context for context in contexts if context.result == ContextResult.ACCEPTANCE
+        }
+        self._folder = SpoolFolder(self._node.settings.spool, self._identify(request))
+        origin = Origin(request.calling_ae_title, request.called_ae_title)
+        storage = Storage(self._folder, self._node.disk, origin)
+        self._messages = Messages(self._wire, accepted, storage, request.maximum_length)
+        for context in contexts:
+            if context.result != ContextResult.ACCEPTANCE:
+                self._messages.account.refusals[context.result.name] += 1
+        implementation = (IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME)
+        self._wire.limit_silence(settings.idle_s)
+        self._wire.send(encode_accept(request, contexts, settings.max_pdu_bytes, implementation))
+
+    def _identify(self, request: AssociateRequest) -> AssociationIdentity:
+        opened_at = datetime.now(UTC)
+        return AssociationIdentity(
+            id=f"{opened_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:16]}",
+            host=socket.gethostname(),
+            process=os.getpid(),
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+            address=self._address,
+            opened_at=opened_at.isoformat(),
+        )
+
+    def _transfer(self) -> Ending:
+        messages = self._messages
+        limit = self._node.settings.receiver.max_pdu_bytes * TOLERATED_PDUS
+        while messages is not None and (messages.is_busy or not self._is_stopping):
+            pdu_type, length = self._next_pdu()
+            if pdu_type == PduType.P_DATA_TF and length <= limit:
+                messages.receive(length)
+            elif pdu_type == PduType.A_RELEASE_RQ:
+                return Ending(AssociationOutcome.RELEASED, encode_release_response(), "released")
+            elif pdu_type == PduType.A_ABORT:
+                return Ending(AssociationOutcome.ABORTED, b"", "the peer aborted")
+            elif pdu_type == PduType.P_DATA_TF:
+                raise ProtocolError(
+                    f"A P-DATA-TF has at most {limit // TOLERATED_PDUS} bytes, this one {length}."
+                )
+            else:
+                raise _unexpected(pdu_type)
+        return self._stopped()
+
+    def _next_pdu(self) -> tuple[int, int]:
+        self._wire.need(HEADER_BYTES)
+        return decode_header(self._wire.take(HEADER_BYTES))
+
+    def _stopped(self) -> Ending:
+        return self._aborted(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED, "the receiver is stopping")
+
+    def _aborted(self, source: AbortSource, reason: AbortReason, message: str) -> Ending:
+        return Ending(AssociationOutcome.ABORTED, encode_abort(source, reason), message)
+
+    def _record(self, ending: Ending) -> None:
+        """Leave the spool and the log as the association ended, before the peer can know that it did."""
+        if self._messages is not None:
+            self._messages.discard()
+        if self._folder is not None:
+            try:
+                self._folder.end(ending.outcome, datetime.now(UTC))
+            except OSError as error:
+                logger.error("the end of an association cannot be recorded: %s", error.strerror)  # noqa: TRY400 - one line
+        if self._request is None:
+            self._log_stranger(ending)
+            return
+        self._node.seats.give_back(self._node.process)
+        self._log(self._request, self._messages.account if self._messages else Account(), ending)
+
+    def _log_stranger(self, ending: Ending) -> None:
+        if ending.outcome == AssociationOutcome.LOST:
+            self._node.tally["probe"] += 1
+            logger.debug("%s connected and went without a request", self._address)
+        elif not ending.reason.startswith("rejected"):
+            self._node.tally["garbage"] += 1
+            logger.warning("%s sent no usable A-ASSOCIATE-RQ: %s", self._address, ending.reason)
+
+    def _log(self, request: AssociateRequest, account: Account, ending: Ending) -> None:
+        self._node.tally.update(
+            {ending.outcome.value: 1, "instances": account.instances, "bytes": account.bytes}
+        )
+        self._node.tally.update(account.refusals)
+        logger.info(
+            "association of %s (%s) to %s %s: %d instances, %d bytes, %.1f s, refused: %s; %s",
+            request.calling_ae_title,
+            self._address,
+            request.called_ae_title,
+            ending.outcome.value,
+            account.instances,
+            account.bytes,
+            time.monotonic() - self._opened,
+            ", ".join(f"{count} {name}" for name, count in account.refusals.items()) or "nothing",
+            ending.reason,
+        )
+
+    def _part(self, ending: Ending) -> None:
+        """Say the last word, and let the peer close first for as long as ARTIM allows."""
+        if ending.farewell:
+            try:
+                self._wire.send(ending.farewell)
+            except (PeerGoneError, PeerSilentError):
+                return
+            self._wire.wait_for_close(self._node.settings.receiver.artim_s)
+
+
+def _unexpected(pdu_type: int) -> ProtocolError:
+    if pdu_type in PduType.__members__.values():
+        name = PduType(pdu_type).name
+        return ProtocolError(f"A PDU came that has no place here: {name}.", AbortReason.UNEXPECTED_PDU)
+    return ProtocolError(f"A PDU of unknown type {pdu_type:#04x} came.", AbortReason.UNRECOGNIZED_PDU)

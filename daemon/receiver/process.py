@@ -1,0 +1,150 @@
+"""One receiver process: takes connections from the shared socket, a thread each, until it is told to stop."""
+
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from daemon.receiver.association import Association, Node
+from daemon.receiver.disk import Disk
+from daemon.receiver.seats import Seats
+from lungnode.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S: Final = 4.0  # for running C-STOREs, after which connections are cut
+_CUT_S: Final = 0.5  # for the threads of cut connections
+_DEFER_S: Final = 0.002  # a busier process leaves a connection to a less busy one for so long
+_SPARE_CONNECTIONS: Final = 64  # beyond the associations allowed: for rejections, probes and peers that leave
+
+
+class ReceiverProcess:
+    """Serves until SIGTERM, or until the parent is gone."""
+
+    def __init__(
+        self, settings: Settings, listener: socket.socket, *, row: int, seats: Seats, lifeline: int
+    ) -> None:
+        self._listener = listener
+        self._lifeline = lifeline  # read end of a pipe that only the parent can write: EOF means it died
+        self._row = row
+        self._seats = seats
+        self._tally: Counter[str] = Counter()
+        disk = Disk(settings.spool, settings.receiver)
+        self._node = Node(settings, row, seats, disk, self._tally)
+        self._most_connections = settings.receiver.max_associations + _SPARE_CONNECTIONS
+        self._associations: dict[Association, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Take connections until told to stop, then drain."""
+        wake = self._listen_to_signals()
+        poll = select.poll()
+        for descriptor in (self._listener.fileno(), self._lifeline, wake.fileno()):
+            poll.register(descriptor, select.POLLIN)
+        while not self._is_stopping:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if wake.fileno() in ready:
+                wake.recv(64)
+            if self._lifeline in ready:
+                self._is_stopping = True
+            if self._listener.fileno() in ready and not self._is_stopping:
+                self._accept()
+        self._listener.close()
+        self._drain()
+
+    def _listen_to_signals(self) -> socket.socket:
+        wake, written = socket.socketpair()
+        wake.setblocking(False)
+        written.setblocking(False)
+        self._signal_socket = written  # kept open as long as this object lives
+        signal.set_wakeup_fd(written.fileno())
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGUSR1, self._on_report)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return wake
+
+    def _on_stop(self, _number: int, _frame: object) -> None:
+        self._is_stopping = True
+
+    def _on_report(self, _number: int, _frame: object) -> None:
+        logger.info("counted since the start: %s", dict(self._tally))
+
+    def _accept(self) -> None:
+        loads = self._seats.connections()
+        if loads[self._row] > min(loads):
+            # The kernel wakes all: without this one process might serve everything under its GIL.
+            time.sleep(_DEFER_S)
+        try:
+            connection, peer = self._listener.accept()
+        except BlockingIOError:
+            return  # another process took it
+        except OSError as error:
+            logger.error("no connection can be taken: %s", error.strerror)  # noqa: TRY400 - one line
+            time.sleep(0.1)  # out of descriptors: the connection would wake us again at once
+            return
+        if sum(loads) >= self._most_connections:
+            self._tally["connection_limit"] += 1
+            logger.warning("connection of %s closed: %d are open already", peer[0], sum(loads))
+            connection.close()
+            return
+        self._start(connection, peer[0])
+
+    def _start(self, connection: socket.socket, address: str) -> None:
+        connection.setblocking(True)
+        association = Association(connection, address, self._node)
+        thread = threading.Thread(target=self._serve, args=(association, connection), daemon=True)
+        with self._lock:
+            self._associations[association] = thread
+        self._seats.enter(self._row)
+        thread.start()
+
+    def _serve(self, association: Association, connection: socket.socket) -> None:
+        try:
+            association.run()
+        except Exception:  # the edge of a thread: whatever went wrong must not be lost with it
+            logger.exception("an association failed")
+        finally:
+            connection.close()
+            self._seats.leave(self._row)
+            with self._lock:
+                del self._associations[association]
+
+    def _drain(self) -> None:
+        self._each(Association.stop)
+        if not self._wait(DRAIN_S):
+            self._each(Association.cut)
+            self._wait(_CUT_S)
+
+    def _each(self, action: Callable[[Association], None]) -> None:
+        with self._lock:
+            associations = list(self._associations)
+        for association in associations:
+            action(association)
+
+    def _wait(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            threads = list(self._associations.values())
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+
+def serve_process(
+    settings: Settings, listener: socket.socket, *, row: int, seats: Seats, lifeline: int
+) -> None:
+    """Run a receiver process to its end, then leave without the parent's clean-up."""
+    try:
+        ReceiverProcess(settings, listener, row=row, seats=seats, lifeline=lifeline).run()
+    except Exception:  # the edge of a process: the parent starts another
+        logger.exception("a receiver process failed")
+        os._exit(1)
+    os._exit(0)

@@ -1,0 +1,158 @@
+"""The receiver: one listening socket, several processes that share it, a parent that keeps them running."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+from daemon.receiver.process import DRAIN_S, serve_process
+from daemon.receiver.seats import Seats
+from lungnode.errors import UnavailableError
+from lungnode.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ADDRESS_FILE: Final = "receiver.json"  # {"host", "port", "pid"} in the data folder, while we listen
+_BACKLOG: Final = 512
+_SHORT_LIFE_S: Final = 5.0  # a process that lived shorter is started again only after a pause
+_PAUSE_S: Final = 1.0
+_KILL_AFTER_S: Final = DRAIN_S + 1.0
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1)
+
+
+def serve(settings: Settings) -> None:
+    """Receive until SIGTERM or SIGINT; blocks. Call it in a process without other threads, for it forks.
+
+    Raises:
+        UnavailableError: The port is taken or cannot be opened.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    with _listen(settings) as listener:
+        _prepare_spool(settings.spool)
+        address_file = settings.data / ADDRESS_FILE
+        _announce(address_file, listener)
+        try:
+            _Parent(settings, listener).run()
+        finally:
+            _withdraw(address_file)
+
+
+class _Parent:
+    """Forks the processes, restarts those that die, and passes on the signal to stop."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._seats = Seats(settings.receiver.processes, settings.receiver.max_associations)
+        self._lifeline, self._life = os.pipe()
+        self._rows: dict[int, tuple[int, float]] = {}  # pid: row, start
+        self._due: dict[int, float] = {}  # row: when to start it again
+
+    def run(self) -> None:
+        for row in range(self._settings.receiver.processes):
+            self._fork(row)
+        while True:
+            number = self._wait_for_signal()
+            if number in (signal.SIGTERM, signal.SIGINT):
+                break
+            if number == signal.SIGUSR1:
+                self._pass_on(signal.SIGUSR1)
+            self._bury()
+            self._restart()
+        self._stop()
+
+    def _fork(self, row: int) -> None:
+        self._seats.clear(row)
+        pid = os.fork()
+        if pid == 0:
+            os.close(self._life)
+            serve_process(self._settings, self._listener, row=row, seats=self._seats, lifeline=self._lifeline)
+        self._rows[pid] = (row, time.monotonic())
+
+    def _wait_for_signal(self) -> int | None:
+        timeout = max(0.0, min(self._due.values()) - time.monotonic()) if self._due else 3600.0
+        received = signal.sigtimedwait(_SIGNALS, timeout)
+        return None if received is None else received.si_signo
+
+    def _bury(self) -> None:
+        while self._rows:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            row, started = self._rows.pop(pid)
+            self._seats.clear(row)
+            now = time.monotonic()
+            self._due[row] = now + (_PAUSE_S if now - started < _SHORT_LIFE_S else 0.0)
+            logger.error(
+                "receiver process %d ended (%d); another is started", pid, os.waitstatus_to_exitcode(status)
+            )
+
+    def _restart(self) -> None:
+        now = time.monotonic()
+        for row in [row for row, due in self._due.items() if due <= now]:
+            del self._due[row]
+            self._fork(row)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        for pid in self._rows:
+            os.kill(pid, number)
+
+    def _stop(self) -> None:
+        logger.info("stopping: running transfers may finish for %.0f s", DRAIN_S)
+        self._listener.close()
+        self._pass_on(signal.SIGTERM)
+        deadline = time.monotonic() + _KILL_AFTER_S
+        while self._rows and time.monotonic() < deadline:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if pid:
+                del self._rows[pid]
+            else:
+                signal.sigtimedwait((signal.SIGCHLD,), max(0.0, deadline - time.monotonic()))
+        for pid in self._rows:
+            logger.error("receiver process %d did not stop and is killed", pid)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.receiver.host, settings.receiver.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise UnavailableError(
+            f"The receiver cannot listen on {host} port {port}: {error.strerror}."
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _prepare_spool(spool: Path) -> None:
+    try:
+        spool.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        # Not fatal: peers are told 0xA700, and the first write that works again is served.
+        logger.error("the spool %s cannot be made: %s", spool, error.strerror)  # noqa: TRY400 - one line
+
+
+def _announce(path: Path, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    logger.info("receiver listens on %s port %d", host, port)
+    part = path.with_suffix(".json.part")
+    try:
+        part.write_text(json.dumps({"host": host, "port": port, "pid": os.getpid()}))
+        part.rename(path)
+    except OSError as error:
+        logger.error("%s cannot be written: %s", path, error.strerror)  # noqa: TRY400 - one line
+
+
+def _withdraw(path: Path) -> None:
+    try:
+        if json.loads(path.read_text())["pid"] == os.getpid():
+            path.unlink()
+    except (OSError, ValueError, KeyError):
+        return  # another receiver's, or never written

@@ -1,0 +1,171 @@
+"""The spool: what was acknowledged lies here, durable, until the clerk takes it (docs/architecture.md)."""
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+_FRAGMENTS: Final = 512  # held back for one writev; the kernel takes at most 1,024
+_FILE_MODE: Final = 0o640  # patients' data: nobody else reads it
+_FOLDER_MODE: Final = 0o750
+
+
+class AssociationOutcome(StrEnum):
+    """How an association ended; the words of ended.json."""
+
+    RELEASED = "released"
+    ABORTED = "aborted"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class AssociationIdentity:
+    """What association.json says."""
+
+    id: str
+    host: str
+    process: int
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    opened_at: str
+
+
+class InstanceFile:
+    """One instance on its way to disk. Any method may raise OSError; then only `discard` is left to do."""
+
+    def __init__(self, folder: int, number: int, head: bytes) -> None:
+        self._folder = folder
+        self._name = f"{number:08d}"
+        self._fragments: list[bytes | memoryview] = [head]
+        self._descriptor = os.open(
+            f"{self._name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE, dir_fd=folder
+        )
+
+    def append(self, fragment: memoryview) -> None:
+        """Add to the file; `fragment` must stay valid until `flush`."""
+        self._fragments.append(fragment)
+        if len(self._fragments) >= _FRAGMENTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was held back."""
+        fragments, self._fragments = self._fragments, []
+        wanted = sum(map(len, fragments))
+        written = os.writev(self._descriptor, fragments) if fragments else 0
+        if written < wanted:
+            _write_all(self._descriptor, memoryview(b"".join(fragments))[written:])
+
+    def commit(self) -> None:
+        """Make the file durable under its final name: data first, then the name."""
+        self.flush()
+        os.fdatasync(self._descriptor)
+        self._close()
+        os.rename(f"{self._name}.part", f"{self._name}.dcm", src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        os.fsync(self._folder)
+
+    def discard(self) -> None:
+        """Remove the file, whatever its name is by now; it was never acknowledged."""
+        self._fragments = []
+        self._close()
+        for suffix in ("part", "dcm"):
+            try:
+                os.unlink(f"{self._name}.{suffix}", dir_fd=self._folder)
+            except FileNotFoundError:
+                continue
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class SpoolFolder:
+    """The folder of one association; made at its first instance, so that a port probe leaves nothing."""
+
+    def __init__(self, spool: Path, identity: AssociationIdentity) -> None:
+        self._spool = spool
+        self._identity = identity
+        self._folder = -1
+        self._lock = -1
+        self._count = 0
+
+    def new_file(self, head: bytes) -> InstanceFile:
+        """Return the file of the next instance, which starts with `head`.
+
+        Raises:
+            OSError: The spool cannot be written.
+        """
+        if self._folder < 0:
+            self._make()
+        self._count += 1
+        return InstanceFile(self._folder, self._count, head)
+
+    def end(self, outcome: AssociationOutcome, at: datetime) -> None:
+        """Write ended.json and drop the lock; nothing to do when no instance came.
+
+        Raises:
+            OSError: It cannot be written; the lock is dropped, so the association counts as lost.
+        """
+        if self._folder < 0:
+            return
+        try:
+            os.close(self._write_json("ended.json", {"outcome": outcome.value, "at": at.isoformat()}))
+        finally:
+            os.close(self._lock)
+            os.close(self._folder)
+            self._folder = self._lock = -1
+
+    def _make(self) -> None:
+        path = self._spool / self._identity.id
+        path.mkdir(mode=_FOLDER_MODE, parents=True)
+        self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._lock = self._write_json("association.json", asdict(self._identity))
+            _sync_folder(self._spool)
+        except OSError:
+            self._unmake(path)
+            raise
+
+    def _unmake(self, path: Path) -> None:
+        # The disk was full: the next instance tries again from the beginning.
+        for descriptor in (self._lock, self._folder):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._folder = self._lock = -1
+        for name in ("association.json", "association.json.part"):
+            (path / name).unlink(missing_ok=True)
+        path.rmdir()
+
+    def _write_json(self, name: str, value: dict[str, object]) -> int:
+        """Write `name` so that it is never seen without its content and its lock; return its descriptor."""
+        descriptor = os.open(
+            f"{name}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE, dir_fd=self._folder
+        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _write_all(descriptor, memoryview(json.dumps(value).encode("ascii")))
+            os.fdatasync(descriptor)
+            os.rename(f"{name}.part", name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    # A short write is how a nearly full disk begins; the next call says ENOSPC.
+    while data:
+        data = data[os.write(descriptor, data) :]
