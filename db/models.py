@@ -43,7 +43,7 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy, never changed
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
-        list[Any]: JSON,
+        list[Any]: JSON(none_as_null=True),
     }
 
 

@@ -1,1 +1,5 @@
-"""Indexes the spool, judges completeness, dispatches analyses."""
+"""Indexes what the receiver stored, judges completeness, wakes the workers."""
+
+from daemon.clerk.main import run
+
+__all__ = ["run"]

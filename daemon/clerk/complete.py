@@ -1,0 +1,69 @@
+"""Completes studies: judges those that are receiving, closes their revision, queues their analysis."""
+
+import logging
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from daemon.clerk.completeness import Evidence, Judgement, Quiet, Slice, evidence_of, judge
+from db import intake
+from db.models import Study
+from db.session import transaction
+from lungnode.rules import rule_named
+from lungnode.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Completer:
+    """Judges receiving studies; remembers what their instances said until there are new ones."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._evidence: dict[int, tuple[int, Evidence]] = {}  # by study: its newest instance, what they said
+
+    def complete_studies(self, now: datetime) -> list[int]:
+        """Complete what is complete; returns the identifiers of the analyses that were queued.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        queued = []
+        with transaction(self._engine) as session:
+            intake.serialise(session)
+            receiving = intake.receiving_studies(session)
+            open_uids = intake.open_study_uids(session, now) if receiving else set()
+            for study, newest in receiving:
+                is_open = study.study_instance_uid in open_uids
+                judgement = self._judge(session, study, newest, is_open=is_open, now=now)
+                if judgement.is_complete:
+                    queued += self._complete(session, study, judgement.note, now)
+        self._forget({study.id for study, _ in receiving})
+        return queued
+
+    def _judge(
+        self, session: Session, study: Study, newest: int, *, is_open: bool, now: datetime
+    ) -> Judgement:
+        seen, evidence = self._evidence.get(study.id, (None, Evidence()))
+        if seen != newest and not is_open:
+            evidence = evidence_of(Slice(*row) for row in intake.geometry_rows(session, study.id))
+            self._evidence[study.id] = (newest, evidence)
+        rule = rule_named(self._settings, study.rule)
+        normal = timedelta(seconds=rule.quiet_s or self._settings.clerk.quiet_s)
+        lacking = max(normal, timedelta(seconds=self._settings.clerk.gap_quiet_s))
+        return judge(
+            evidence, is_open=is_open, changed_at=study.changed_at, now=now, quiet=Quiet(normal, lacking)
+        )
+
+    def _complete(self, session: Session, study: Study, note: str, now: datetime) -> list[int]:
+        revision = intake.complete_study(session, study, note)
+        rule = rule_named(self._settings, study.rule)
+        _log.info("study %s revision %d is complete (%s)", study.study_instance_uid, revision, note)
+        if not rule.analyse:
+            return []
+        return [intake.queue_analysis(session, study, rule.priority, now).id]
+
+    def _forget(self, receiving: set[int]) -> None:
+        self._evidence = {key: value for key, value in self._evidence.items() if key in receiving}

@@ -1,0 +1,63 @@
+"""Wakes workers, and takes back the work of those that fell silent. A lost message costs one sweep."""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from sqlalchemy import Engine
+
+from db import work
+from db.session import transaction
+from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, wake
+from lungnode.settings import Settings
+
+# A message may wait longer behind others; its repeat finds the row claimed and does nothing.
+RESEND_AFTER_S: Final = 30.0
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Sends wake-ups for due rows."""
+
+    def __init__(self, engine: Engine, settings: Settings, app: Celery) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._app = app
+        self._is_broker_away = False
+
+    def sweep(self, now: datetime) -> None:
+        """Take back abandoned rows, then wake workers for everything that is due.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        with transaction(self._engine) as session:
+            for table, attempts in (
+                (work.ANALYSES, self._settings.analysis.max_attempts),
+                (work.DELIVERIES, self._settings.delivery.max_attempts),
+            ):
+                for row_id in work.take_back(session, table, now, attempts):
+                    _log.error("took back %s %d: its worker fell silent", table.row.__tablename__, row_id)
+            # Marked as woken before they are: a message too few is sent again, rows never pile messages up.
+            # What was marked while the broker was away never reached it.
+            resend_after_s = 0.0 if self._is_broker_away else RESEND_AFTER_S
+            analyses = work.due(session, work.ANALYSES, now, resend_after_s)
+            deliveries = work.due(session, work.DELIVERIES, now, resend_after_s)
+        self._wake(ANALYSE_TASK, analyses)
+        self._wake(DELIVER_TASK, deliveries)
+
+    def _wake(self, task: str, row_ids: Iterable[int]) -> None:
+        for row_id in row_ids:
+            try:
+                wake(self._app, task, row_id)
+            except OperationalError as error:
+                if not self._is_broker_away:
+                    _log.warning("the broker is away, work waits in the database: %s", error)
+                self._is_broker_away = True
+                return
+            if self._is_broker_away:
+                _log.info("the broker is back")
+            self._is_broker_away = False

@@ -1,0 +1,321 @@
+"""From received files to archive and database, in batches that may be repeated after a crash at any point.
+
+Order: link into the archive, synchronise, commit the rows, unlink from the spool.
+"""
+
+import errno
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError
+from sqlalchemy.orm import Session
+
+from daemon.clerk.files import digest_of, place, sync_folder, writing_to
+from daemon.clerk.header import read_header
+from daemon.clerk.plan import ANALYSED_CLASSES, Known, Plan, Reading, Received, make_plans
+from db import intake
+from db.models import Disposition, Instance, Study, StudyState
+from db.session import transaction
+from lungnode.errors import UnusableError
+from lungnode.rules import Facts, first_match, keywords_of
+from lungnode.settings import Settings
+
+BATCH: Final = 200  # files a transaction
+_log = logging.getLogger(__name__)
+# A file that alone is unreadable; all else (no memory, no handles) passes and is met again.
+_UNREADABLE: Final = (errno.EIO, errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that cannot be indexed."""
+
+    received: Received
+    reason: str
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What a batch came to."""
+
+    added: int = 0
+    repeated: int = 0
+    left: tuple[Received, ...] = ()  # for the next batch
+    rejected: tuple[Rejected, ...] = ()
+
+
+class Indexer:
+    """Indexes batches of received files."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._keywords = keywords_of(settings.rules)
+
+    def index(self, batch: Sequence[Received], now: datetime) -> Indexed:
+        """Index files; what is left in the spool afterwards belongs to the next batch.
+
+        Raises:
+            UnavailableError: The database or the archive is away; repeat the batch later.
+        """
+        try:
+            return self._index(batch, now)
+        except DataError as error:
+            if len(batch) > 1:
+                return _sum([self.index([received], now) for received in batch])
+            reason = f"The database refuses it ({type(error.orig).__name__})."
+            return self._quarantine([Rejected(batch[0], reason)], now)
+
+    def _index(self, batch: Sequence[Received], now: datetime) -> Indexed:
+        readings, rejected = self._read(batch, now)
+        with transaction(self._engine) as session:
+            known = _look_up(session, readings)
+        with writing_to(self._settings.archive):
+            plans = make_plans(readings, known, self._settings.archive)
+            paths = self._keep(plans)
+        with transaction(self._engine) as session:
+            intake.serialise(session)
+            plans = _still_true(session, plans, known)
+            _Writer(session, self._settings).write(plans, paths)
+        done = [each.received for plan in plans for each in (plan.reading, *plan.copies)]
+        for received in done:
+            _discard(received)
+        added = sum(plan.repeats is None for plan in plans)
+        left = tuple(each.received for each in readings if each.received not in done)
+        return _sum([Indexed(added, len(done) - added, left), self._quarantine(rejected, now)])
+
+    def _read(self, batch: Sequence[Received], now: datetime) -> tuple[list[Reading], list[Rejected]]:
+        readings, rejected = [], []
+        for received in batch:
+            try:
+                readings.append(self._reading(received, now))
+            except UnusableError as error:
+                rejected.append(Rejected(received, str(error)))
+            except FileNotFoundError:
+                continue  # another clerk was faster
+            except OSError as error:
+                if error.errno not in _UNREADABLE:
+                    raise
+                rejected.append(Rejected(received, f"The file cannot be read: {error.strerror}."))
+        return readings, rejected
+
+    def _reading(self, received: Received, now: datetime) -> Reading:
+        header = read_header(received.path, self._keywords)
+        status = received.path.stat()
+        # The receiver's clock may be ahead of ours; a time to come would delay the study.
+        received_at = min(datetime.fromtimestamp(status.st_mtime, UTC), now)
+        return Reading(received, header, digest_of(received.path), status.st_size, received_at)
+
+    def _keep(self, plans: Sequence[Plan]) -> dict[str, str]:
+        """Give new files their place; returns paths below the archive by digest."""
+        archive, paths, touched = self._settings.archive, {}, set()
+        for plan in plans:
+            reading = plan.reading
+            if reading.received.association is None:
+                paths[reading.digest] = str(reading.received.path.relative_to(archive))
+            elif plan.repeats is None or _is_lost(plan.repeats, reading, archive):
+                folder = archive / reading.header.study_instance_uid
+                touched |= {folder} if folder.exists() else {folder, archive}
+                name = f"{reading.header.sop_instance_uid}.dcm"
+                name = Path(plan.repeats.path).name if plan.repeats else name
+                path = place(reading.received.path, folder, name, reading.digest)
+                paths[reading.digest] = str(path.relative_to(archive))
+        for folder in sorted(touched, reverse=True):  # a study's folder before the archive that names it
+            sync_folder(folder)
+        return paths
+
+    def _quarantine(self, rejected: Sequence[Rejected], now: datetime) -> Indexed:
+        spooled = [each for each in rejected if each.received.association is not None]
+        if spooled:
+            folder = self._settings.quarantine
+            with writing_to(folder):
+                rows = [_set_aside(each, folder, now) for each in spooled]
+                sync_folder(folder)
+            with transaction(self._engine) as session:
+                intake.serialise(session)
+                intake.add_quarantined(session, rows)
+        for each in spooled:
+            _log.warning("quarantined %s: %s", each.received.path, each.reason)
+            _discard(each.received)
+        return Indexed(rejected=tuple(rejected))
+
+
+class _Writer:
+    """Writes the rows of one batch, within one transaction."""
+
+    def __init__(self, session: Session, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
+
+    def write(self, plans: Sequence[Plan], paths: Mapping[str, str]) -> None:
+        """Insert studies and instances, note the copies, link the associations."""
+        new = [plan for plan in plans if plan.repeats is None]
+        studies = intake.ensure_studies(self._session, _study_rows(new))
+        rows = []
+        for plan in new:
+            study = studies[plan.reading.header.study_instance_uid]
+            self._update_study(study, plan)
+            rows.append(_instance_row(plan, study, paths[plan.reading.digest]))
+        self._session.flush()
+        intake.add_instances(self._session, rows)
+        for plan in plans:
+            if plan.repeats is not None and plan.note:
+                intake.note_copy(self._session, plan.repeats.id, plan.note)
+        readings = [each for plan in plans for each in (plan.reading, *plan.copies)]
+        intake.link_studies(
+            self._session,
+            [
+                (each.received.association.id, each.header.study_instance_uid)
+                for each in readings
+                if each.received.association is not None
+            ],
+        )
+
+    def _update_study(self, study: Study, plan: Plan) -> None:
+        if plan.disposition is not Disposition.ARCHIVED:
+            return
+        if not study.rule:
+            rule = first_match(self._settings.rules, _facts(plan.reading))
+            study.rule = rule.name if rule else ""
+        if _reopens(study, plan):
+            study.state = StudyState.RECEIVING
+            study.changed_at = max(study.changed_at, plan.reading.received_at)
+
+
+def _is_lost(instance: Instance, reading: Reading, archive: Path) -> bool:
+    """Whether the archive lacks a file whose bytes came again."""
+    return instance.digest == reading.digest and not (archive / instance.path).exists()
+
+
+def _look_up(session: Session, readings: Sequence[Reading]) -> Known:
+    sop_uids = {reading.header.sop_instance_uid for reading in readings}
+    series_uids = {reading.header.series_instance_uid for reading in readings}
+    own_sop_uids, own_series_uids = intake.own_outputs(session, sop_uids, series_uids)
+    return Known(
+        intake.held_instances(session, sop_uids), frozenset(own_sop_uids), frozenset(own_series_uids)
+    )
+
+
+def _still_true(session: Session, plans: Sequence[Plan], known: Known) -> list[Plan]:
+    """Return the plans whose ground no other clerk has changed; the others wait for the next batch."""
+    uids = [plan.reading.header.sop_instance_uid for plan in plans]
+    held = intake.held_instances(session, uids)
+    return [
+        plan
+        for plan, uid in zip(plans, uids, strict=True)
+        if {each.id for each in held.get(uid, ())} == {each.id for each in known.instances.get(uid, ())}
+    ]
+
+
+def _reopens(study: Study, plan: Plan) -> bool:
+    is_first = study.revision == 0
+    return (
+        is_first
+        or study.state == StudyState.RECEIVING
+        or plan.reading.header.sop_class_uid in ANALYSED_CLASSES
+    )
+
+
+def _facts(reading: Reading) -> Facts:
+    association, own = reading.received.association, reading.header.facts
+    sender = association.facts if association else Facts()
+    return Facts(
+        calling_ae_title=sender.calling_ae_title or own.calling_ae_title,
+        called_ae_title=sender.called_ae_title or own.called_ae_title,
+        address=sender.address,
+        attributes=own.attributes,
+    )
+
+
+def _study_rows(plans: Sequence[Plan]) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for plan in plans:
+        reading, facts = plan.reading, _facts(plan.reading)
+        is_own = plan.disposition is Disposition.OWN_OUTPUT
+        rows.setdefault(
+            reading.header.study_instance_uid,
+            {
+                "study_instance_uid": reading.header.study_instance_uid,
+                **reading.header.study_texts,
+                "calling_ae_title": facts.calling_ae_title,
+                "called_ae_title": facts.called_ae_title,
+                "address": facts.address,
+                # Our own result alone is nothing to wait for.
+                "state": StudyState.COMPLETE if is_own else StudyState.RECEIVING,
+                "created_at": reading.received_at,
+                "changed_at": reading.received_at,
+            },
+        )
+    return list(rows.values())
+
+
+def _instance_row(plan: Plan, study: Study, path: str) -> dict[str, Any]:
+    reading, header = plan.reading, plan.reading.header
+    waits = study.state == StudyState.RECEIVING
+    return {
+        "study_id": study.id,
+        "series_instance_uid": header.series_instance_uid,
+        "sop_instance_uid": header.sop_instance_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "modality": header.modality,
+        "instance_number": header.instance_number,
+        "number_of_frames": header.number_of_frames,
+        "images_in_acquisition": header.images_in_acquisition,
+        "acquisition_number": header.acquisition_number,
+        "image_position": header.image_position,
+        "image_orientation": header.image_orientation,
+        "path": path,
+        "size": reading.size,
+        "digest": reading.digest,
+        "disposition": plan.disposition,
+        "note": plan.note,
+        "revision": None if waits or study.revision == 0 else study.revision,
+        "association_id": reading.received.association.id if reading.received.association else "",
+        "received_at": reading.received_at,
+    }
+
+
+def _set_aside(rejected: Rejected, folder: Path, now: datetime) -> dict[str, Any]:
+    """Put a file with its reason into the quarantine; returns its row."""
+    path, association = rejected.received.path, rejected.received.association
+    association_id = association.id if association else ""
+    calling = association.facts.calling_ae_title if association else ""
+    kept = place(path, folder, f"{association_id}-{path.name}", digest_of_unreadable(path))
+    row = {
+        "path": kept.name,
+        "reason": rejected.reason,
+        "association_id": association_id,
+        "calling_ae_title": calling,
+        "received_at": now,
+    }
+    kept.with_suffix(".json").write_text(json.dumps(row, default=datetime.isoformat), encoding="utf-8")
+    return row
+
+
+def digest_of_unreadable(path: Path) -> str:
+    """Return the SHA-256 of a file; a name that no digest has when it cannot be read."""
+    try:
+        return digest_of(path)
+    except OSError:
+        return "unreadable"
+
+
+def _discard(received: Received) -> None:
+    if received.association is not None:
+        received.path.unlink(missing_ok=True)
+
+
+def _sum(parts: Sequence[Indexed]) -> Indexed:
+    return Indexed(
+        added=sum(part.added for part in parts),
+        repeated=sum(part.repeated for part in parts),
+        left=tuple(each for part in parts for each in part.left),
+        rejected=tuple(each for part in parts for each in part.rejected),
+    )

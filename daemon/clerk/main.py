@@ -1,0 +1,180 @@
+"""The clerk: indexes the spool, completes studies, wakes workers, until told to stop."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Engine
+
+from daemon.clerk import spool
+from daemon.clerk.complete import Completer
+from daemon.clerk.dispatch import Dispatcher
+from daemon.clerk.index import BATCH, Indexer
+from daemon.clerk.plan import Received
+from daemon.clerk.spool import Association
+from db import intake
+from db.session import open_engine, transaction, upgrade
+from lungnode.errors import UnavailableError
+from lungnode.queue import open_queue
+from lungnode.settings import Settings
+
+# How long other hosts' clerks believe that an association is open without hearing of it again.
+LEASE: Final = timedelta(seconds=60)
+FOLDERS: Final = 256  # held at once, each with an open handle
+_log = logging.getLogger(__name__)
+Clock = Callable[[], datetime]
+
+
+def now_utc() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+class Clerk:
+    """One clerk over one data folder; its rounds may be repeated after a crash at any point."""
+
+    def __init__(
+        self, engine: Engine, settings: Settings, stop: threading.Event, clock: Clock = now_utc
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._stop = stop
+        self._clock = clock
+        self._indexer = Indexer(engine, settings)
+        self._completer = Completer(engine, settings)
+        self._mirrored: dict[str, datetime] = {}  # associations and their lease, as the database has them
+
+    def round(self) -> list[int]:
+        """Index what lies in the spool, then complete studies; returns the analyses that were queued.
+
+        Raises:
+            UnavailableError: The database or the archive is away; nothing is lost.
+        """
+        now = self._clock()
+        associations = spool.scan(self._settings.spool, now)
+        are_mine = True
+        for start in range(0, max(len(associations), 1), FOLDERS):
+            self._mirror(associations[start:], self._clock())
+            are_mine &= self._work_through(associations[start : start + FOLDERS], now)
+        if not are_mine or self._stop.is_set():
+            return []  # files that we have not seen may belong to a study: the next round judges
+        return self._completer.complete_studies(now)
+
+    def _work_through(self, associations: Sequence[Association], now: datetime) -> bool:
+        """Index and close these; returns False when another clerk holds one of them."""
+        with ExitStack() as stack:
+            mine = [each for each in associations if stack.enter_context(spool.held(each))]
+            self._index(mine, now)
+            self._close(mine, now)
+        return len(mine) == len(associations)
+
+    def _index(self, associations: Iterable[Association], now: datetime) -> None:
+        waiting = [Received(path, each) for each in associations for path in each.files()]
+        while waiting and not self._stop.is_set():
+            batch, waiting = waiting[:BATCH], waiting[BATCH:]
+            waiting = [*self._indexer.index(batch, now).left, *waiting]
+
+    def _mirror(self, associations: Iterable[Association], now: datetime) -> None:
+        """Let the clerks of all hosts see our associations, as open until their files are indexed."""
+        known = {each.id for each in associations}
+        self._mirrored = {key: lease for key, lease in self._mirrored.items() if key in known}
+        due = [each for each in associations if self._mirrored.get(each.id, now) - now < LEASE / 2]
+        if due:
+            with transaction(self._engine) as session:
+                intake.serialise(session)
+                intake.mirror_associations(session, [_row(each, now) for each in due])
+            self._mirrored |= {each.id: now + LEASE for each in due}
+
+    def _close(self, associations: Iterable[Association], now: datetime) -> None:
+        closed = [each for each in associations if not each.is_open and not each.files()]
+        if closed:
+            rows = [{**_row(each, now), "closed_at": now, "outcome": each.outcome} for each in closed]
+            with transaction(self._engine) as session:
+                intake.serialise(session)
+                intake.mirror_associations(session, rows)
+        for each in closed:
+            spool.remove(each)
+            self._mirrored.pop(each.id, None)
+
+
+def _row(association: Association, now: datetime) -> dict[str, object]:
+    return {
+        "id": association.id,
+        "host": association.host,
+        "calling_ae_title": association.facts.calling_ae_title,
+        "called_ae_title": association.facts.called_ae_title,
+        "address": association.facts.address,
+        "opened_at": association.opened_at,
+        "lease_until": now + LEASE,
+        "closed_at": None,
+        "outcome": "open",
+    }
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Work until `stop` is set; outages of database, archive and broker are waited out.
+
+    Raises:
+        SettingsError: A rule names an unknown attribute.
+    """
+    engine = open_engine(settings.database)
+    with open_queue(settings) as app:
+        clerk, dispatcher = Clerk(engine, settings, stop), Dispatcher(engine, settings, app)
+        _prepare(engine, settings, stop)
+        outages = Outage(), Outage()
+        next_sweep = now_utc()
+        while not stop.is_set():
+            with outages[0]:
+                if clerk.round():
+                    next_sweep = now_utc()
+            if now_utc() >= next_sweep:
+                next_sweep = now_utc() + timedelta(seconds=settings.clerk.sweep_s)
+                with outages[1]:
+                    dispatcher.sweep(now_utc())
+            stop.wait(settings.clerk.poll_s)
+    engine.dispose()
+
+
+def _prepare(engine: Engine, settings: Settings, stop: threading.Event) -> None:
+    outage = Outage()
+    is_ready = False
+    while not is_ready and not stop.is_set():
+        with outage:
+            upgrade(engine)
+            is_ready = True
+            _log.info("the clerk is ready")
+        if not is_ready:
+            stop.wait(settings.clerk.poll_s)
+
+
+class Outage:
+    """Swallows UnavailableError, and logs when an outage begins, changes and ends."""
+
+    def __init__(self) -> None:
+        self._sentence = ""
+
+    def __enter__(self) -> None:
+        """Begin an attempt."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if error is None:
+            if self._sentence:
+                _log.info("work goes on")
+            self._sentence = ""
+            return False
+        if isinstance(error, UnavailableError):
+            if str(error) != self._sentence:
+                _log.error("waiting: %s", error)
+            self._sentence = str(error)
+            return True
+        return False
+
+
+def stop_at_signals(stop: threading.Event) -> None:
+    """Let SIGTERM and SIGINT set the event."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())

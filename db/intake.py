@@ -1,0 +1,188 @@
+"""What the clerk writes: associations, studies, instances, and a study's completion.
+
+The caller owns the transaction, and begins it with `serialise`.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import delete, func, or_, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from db.models import (
+    Analysis,
+    AssociationRecord,
+    AssociationStudy,
+    Base,
+    Disposition,
+    Instance,
+    Output,
+    Quarantined,
+    Study,
+    StudyState,
+)
+
+# Clerks write one after the other, so that none judges a study while another adds to it.
+_CLERK_LOCK: Final = 7_302_115_489
+
+
+def serialise(session: Session) -> None:
+    """Let no other clerk write until this transaction ends; SQLite does so by itself."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CLERK_LOCK})
+
+
+def mirror_associations(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
+    """Insert associations, or renew lease and outcome of known ones."""
+    renewed = ("lease_until", "closed_at", "outcome")
+    _upsert(session, AssociationRecord, rows, renewed)
+
+
+def link_studies(session: Session, pairs: Iterable[tuple[str, str]]) -> None:
+    """Record which studies (UIDs) associations (identifiers) carried; a repeat changes nothing."""
+    rows = [{"association_id": one, "study_instance_uid": two} for one, two in sorted(set(pairs))]
+    _upsert(session, AssociationStudy, rows, ())
+
+
+def held_instances(session: Session, sop_instance_uids: Collection[str]) -> dict[str, list[Instance]]:
+    """Return the instances that are already there, by SOP Instance UID, the first to come first."""
+    found: dict[str, list[Instance]] = {}
+    query = select(Instance).where(Instance.sop_instance_uid.in_(sop_instance_uids)).order_by(Instance.id)
+    for instance in session.scalars(query):
+        found.setdefault(instance.sop_instance_uid, []).append(instance)
+    return found
+
+
+def own_outputs(
+    session: Session, sop_instance_uids: Collection[str], series_instance_uids: Collection[str]
+) -> tuple[set[str], set[str]]:
+    """Return which of these SOP Instance and Series Instance UIDs are of results that we composed."""
+    query = select(Output.sop_instance_uid, Output.series_instance_uid).where(
+        or_(
+            Output.sop_instance_uid.in_(sop_instance_uids),
+            Output.series_instance_uid.in_(series_instance_uids),
+        )
+    )
+    rows = session.execute(query).all()
+    return {row[0] for row in rows}, {row[1] for row in rows}
+
+
+def ensure_studies(session: Session, rows: Collection[Mapping[str, Any]]) -> dict[str, Study]:
+    """Insert the studies that are not there yet; returns all of them by Study Instance UID."""
+    _upsert(session, Study, rows, ())
+    uids = [row["study_instance_uid"] for row in rows]
+    query = select(Study).where(Study.study_instance_uid.in_(uids))
+    return {study.study_instance_uid: study for study in session.scalars(query)}
+
+
+def add_instances(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
+    """Insert instances; one that is there already (same UID, same bytes) is left as it is."""
+    _upsert(session, Instance, rows, ())
+
+
+def note_copy(session: Session, instance_id: int, note: str) -> None:
+    """Record that an instance came again; each kind of copy is noted once."""
+    instance = session.get_one(Instance, instance_id)
+    notes = instance.note.split("\n") if instance.note else []
+    if note not in notes:
+        instance.note = "\n".join([*notes, note])
+
+
+def add_quarantined(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
+    """Insert quarantined files; a repeat changes nothing."""
+    _upsert(session, Quarantined, rows, ())
+
+
+def receiving_studies(session: Session) -> list[tuple[Study, int]]:
+    """Return the studies that are not judged complete, each with the highest identifier of its instances."""
+    newest = select(func.max(Instance.id)).where(Instance.study_id == Study.id).scalar_subquery()
+    query = (
+        select(Study, func.coalesce(newest, 0)).where(Study.state == StudyState.RECEIVING).order_by(Study.id)
+    )
+    return [(study, instance_id) for study, instance_id in session.execute(query)]
+
+
+def open_study_uids(session: Session, now: datetime) -> set[str]:
+    """Return the studies that an open association carried, on any host."""
+    query = (
+        select(AssociationStudy.study_instance_uid)
+        .join(AssociationRecord, AssociationRecord.id == AssociationStudy.association_id)
+        .where(AssociationRecord.closed_at.is_(None), AssociationRecord.lease_until > now)
+    )
+    return set(session.scalars(query))
+
+
+def geometry_rows(session: Session, study_id: int) -> list[tuple[Any, ...]]:
+    """Return series, acquisition, images in acquisition, position, orientation of single-frame images."""
+    query = select(
+        Instance.series_instance_uid,
+        Instance.acquisition_number,
+        Instance.images_in_acquisition,
+        Instance.image_position,
+        Instance.image_orientation,
+    ).where(
+        Instance.study_id == study_id,
+        Instance.disposition == Disposition.ARCHIVED,
+        Instance.image_position.is_not(None),
+        Instance.number_of_frames == 1,
+    )
+    return [tuple(row) for row in session.execute(query)]
+
+
+def complete_study(session: Session, study: Study, note: str) -> int:
+    """Close the study's next revision over all instances that have none; returns its number."""
+    study.revision += 1
+    study.state = StudyState.COMPLETE
+    study.completeness = note
+    session.execute(
+        update(Instance)
+        .where(Instance.study_id == study.id, Instance.revision.is_(None))
+        .values(revision=study.revision)
+        .execution_options(synchronize_session=False)
+    )
+    return study.revision
+
+
+def queue_analysis(session: Session, study: Study, priority: int, now: datetime) -> Analysis:
+    """Make the analysis of the study's last revision, due at once."""
+    analysis = Analysis(
+        study_id=study.id,
+        revision=study.revision,
+        priority=priority,
+        completeness=study.completeness,
+        created_at=now,
+        due_at=now,
+    )
+    session.add(analysis)
+    session.flush()
+    return analysis
+
+
+def forget_associations(session: Session, before: datetime) -> None:
+    """Delete associations that closed, or whose clerk fell silent, before a time."""
+    old = select(AssociationRecord.id).where(
+        AssociationRecord.lease_until < before,
+    )
+    for table, column in (
+        (AssociationStudy, AssociationStudy.association_id),
+        (AssociationRecord, AssociationRecord.id),
+    ):
+        session.execute(delete(table).where(column.in_(old)).execution_options(synchronize_session=False))
+
+
+def _upsert(
+    session: Session, table: type[Base], rows: Collection[Mapping[str, Any]], renewed: tuple[str, ...]
+) -> None:
+    if not rows:
+        return
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table)
+    if renewed:
+        keys = [column.name for column in table.__table__.primary_key]
+        values = {name: statement.excluded[name] for name in renewed}
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=values)
+    else:
+        statement = statement.on_conflict_do_nothing()
+    session.execute(statement, list(rows))
