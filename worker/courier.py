@@ -18,7 +18,7 @@ from lungnode.errors import UnavailableError, UnusableError
 from lungnode.settings import Destination, Settings
 from worker.destination import Peer, associated
 from worker.hold import Node, kept, new_owner
-from worker.parcel import REPORT_GROUPS, Item, Meaning, Parcel, recalled
+from worker.parcel import Item, Meaning, Parcel, groups_to_choose_from, recalled
 
 _LOG = logging.getLogger(__name__)
 _UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING)
@@ -100,8 +100,7 @@ def _record(session: Session, node: Node, held: Claim, parcel: Parcel, reason: s
 def _read_parcel(session: Session, settings: Settings, row: Delivery) -> Parcel:
     outputs = session.get_one(Analysis, row.analysis_id).outputs
     # A report's class is open until an instance of it was sent: another class has another SOP Instance UID.
-    is_open = row.group == REPORT_GROUPS[0] and not row.instances
-    groups = REPORT_GROUPS if is_open else (row.group,)
+    groups = (row.group,) if row.instances else groups_to_choose_from(row.group)
     choices = {}
     for group in groups:
         items = [

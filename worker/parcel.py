@@ -49,6 +49,14 @@ def meaning_of(status: int | None, tries: int) -> Meaning:
     return found
 
 
+def groups_to_choose_from(group: str) -> tuple[str, ...]:
+    """Return what may be sent for a group: for a report that no class was chosen for, all its classes."""
+    base, mark, character_set = group.partition("+")
+    if base != REPORT_GROUPS[0]:
+        return (group,)
+    return tuple(name + mark + character_set for name in REPORT_GROUPS)
+
+
 @dataclass(frozen=True)
 class Item:
     """One instance to send, and what the peer said of it so far."""

@@ -1,7 +1,80 @@
 """Commands: up."""
 
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Final
+
 import typer
+
+from lungnode.cli import settings_of
+from lungnode.settings import Settings
+from lungnode.supervisor import Role, Supervisor, sole_owner
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
+    app.command()(up)
+
+
+def up(context: typer.Context) -> None:
+    """Run the whole node on this machine: receiver, clerk, workers, embedded broker and database."""
+    from db.session import open_engine, upgrade  # noqa: PLC0415 - see the module of the command line
+
+    settings = settings_of(context)
+    stopping = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with sole_owner(settings.data):
+        os.environ["LUNGNODE_DATA"] = str(settings.data.absolute())  # what our children read
+        address = settings.data / "receiver.json"
+        address.unlink(missing_ok=True)
+        engine = open_engine(settings.database)
+        upgrade(engine)
+        engine.dispose()
+        Supervisor(_roles(settings)).run(stopping, _announcer(settings, address))
+    typer.echo("Lungnode has stopped.")
+
+
+_PROGRAMS: Final = (
+    ("receive",),
+    ("clerk",),
+    ("worker", "--queue", "analysis"),
+    ("worker", "--queue", "delivery"),
+)
+
+
+def _roles(settings: Settings) -> list[Role]:
+    itself = (sys.executable, "-m", "lungnode")
+    roles = [Role(" ".join(arguments), (*itself, *arguments)) for arguments in _PROGRAMS]
+    if settings.broker_url is not None:
+        return roles
+    from lungnode.broker import broker_command, prepare_socket  # noqa: PLC0415 - only where it is embedded
+
+    prepare_socket(settings.broker_socket)
+    return [Role("broker", broker_command(settings.broker_socket), serves_others=True), *roles]
+
+
+def _announcer(settings: Settings, address: Path) -> Callable[[], None]:
+    """Return a function that says once, when the receiver is there, where it listens."""
+    announced = False
+
+    def announce() -> None:
+        nonlocal announced
+        if announced or not address.is_file():
+            return
+        announced = True
+        port = json.loads(address.read_text())["port"]
+        receiver = settings.receiver
+        names = ", ".join(destination.name for destination in settings.destinations)
+        typer.echo(
+            f"Lungnode receives as {receiver.ae_title} on {receiver.host} port {port} and keeps its data in "
+            f"{settings.data}.\nResults go to {names or 'nowhere: the settings name no destination'}.\n"
+            "For research use only, not for diagnosis. Ctrl-C stops it."
+        )
+
+    return announce

@@ -1,0 +1,125 @@
+"""The Celery workers of both queues.
+
+Analyses run in a prefork pool of one: its child loads the model after the fork, so that the parent never
+imports TensorFlow, kills an analysis that hangs, and starts another child after one that died. Deliveries
+wait for peers, so they run in threads.
+"""
+
+import logging
+import mmap
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from celery import Celery, signals
+
+from db.session import open_engine
+from lungnode.errors import LungnodeError, UnavailableError
+from lungnode.queue import ANALYSE_TASK, ANALYSIS_QUEUE, DELIVER_TASK, open_queue, wake
+from lungnode.settings import Settings
+from worker.courier import deliver_row
+from worker.hold import Node
+
+_LOG = logging.getLogger(__name__)
+_START_S: Final = 300.0  # a child that has not loaded its model by then is started again
+_TALKATIVE: Final = ("celery", "pynetdicom")  # we log each row's fate ourselves, a line each
+
+
+class StopFlag:
+    """A flag that the parent sets and its forked child reads."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 1)
+
+    def __call__(self) -> bool:
+        """Tell whether the worker was asked to stop."""
+        return self._shared[0] == 1
+
+    def set(self, **_: Any) -> None:
+        """Ask it."""
+        self._shared[0] = 1
+
+
+def serve(settings: Settings, queue: str) -> int:
+    """Work on one queue until SIGTERM; return the exit code.
+
+    Raises:
+        UnusableError: The model cannot be used.
+    """
+    app = open_queue(settings)
+    stopping = StopFlag()
+    signals.worker_shutting_down.connect(stopping.set, weak=False)
+    # With a receiver of this signal, Celery leaves the log alone.
+    signals.setup_logging.connect(_keep_log, weak=False)
+    options = _analyses if queue == ANALYSIS_QUEUE else _deliveries
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    worker = app.Worker(
+        queues=[queue],
+        hostname=f"{queue}@%h",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        **options(app, settings, stopping),
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _keep_log(**_: Any) -> None:
+    pass
+
+
+def _analyses(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str, Any]:
+    from lungnode.runtime import SHIPPED_MODEL, describe_model  # noqa: PLC0415 - couriers need no model
+
+    describe_model(settings.analysis.model or SHIPPED_MODEL)
+    child = _Child(app, settings, stopping)
+    signals.worker_process_init.connect(child.start, weak=False)
+    app.task(name=ANALYSE_TASK, shared=False)(child.analyse)
+    app.conf.update(task_time_limit=settings.analysis.hard_limit_s, worker_proc_alive_timeout=_START_S)
+    return {"pool": "prefork", "concurrency": 1}
+
+
+class _Child:
+    """The pool's only process, with its warm model."""
+
+    def __init__(self, app: Celery, settings: Settings, stopping: StopFlag) -> None:
+        self._app, self._settings, self._stopping = app, settings, stopping
+        self._analyse: Callable[[int], list[int]] | None = None
+
+    def start(self, **_: Any) -> None:
+        """Load and warm the model; rows wait where it cannot be loaded."""
+        from worker.run import Analyst  # noqa: PLC0415 - TensorFlow is imported in the child alone
+
+        node = Node(open_engine(self._settings.database), self._settings, self._stopping)
+        try:
+            self._analyse = Analyst(node).analyse_row
+        except LungnodeError as error:
+            _LOG.error("no analyses: %s", error)
+        else:
+            _LOG.info("model loaded; ready for analyses")
+
+    def analyse(self, row_id: int) -> None:
+        """Analyse one row and wake the couriers of its results."""
+        if self._analyse is not None:
+            _guarded(self._app, self._analyse, row_id)
+
+
+def _deliveries(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str, Any]:
+    node = Node(open_engine(settings.database), settings, stopping)
+
+    def deliver(row_id: int) -> None:
+        _guarded(app, lambda wanted: deliver_row(node, wanted), row_id)
+
+    app.task(name=DELIVER_TASK, shared=False)(deliver)
+    return {"pool": "threads", "concurrency": settings.delivery.threads}
+
+
+def _guarded(app: Celery, work: Callable[[int], Iterable[int]], row_id: int) -> None:
+    try:
+        for delivery_id in work(row_id):
+            wake(app, DELIVER_TASK, delivery_id)
+    except UnavailableError as error:
+        # The row stays due or its lease runs out: the clerk's sweep sends another message.
+        _LOG.warning("row %s waits: %s", row_id, error)
