@@ -1,7 +1,92 @@
-"""Commands: deliveries."""
+"""Commands: deliveries list, deliveries retry."""
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from lungnode.cli import settings_of
+
+if TYPE_CHECKING:
+    from db.models import Delivery
+
+deliveries = typer.Typer(help="Results on their way to their destinations.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
+    app.add_typer(deliveries, name="deliveries")
+
+
+@deliveries.command("list")
+def list_(
+    context: typer.Context,
+    state: Annotated[list[str] | None, typer.Option(help="Only these states, for example dead.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List deliveries, the newest first."""
+    from db.deliveries import list_deliveries  # noqa: PLC0415 - when called
+    from db.models import DeliveryState  # noqa: PLC0415 - when called
+    from db.session import open_engine, transaction  # noqa: PLC0415 - when called
+
+    known = [str(each) for each in DeliveryState]
+    if unknown := set(state or ()) - set(known):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: the states are {', '.join(known)}.")
+    with transaction(open_engine(settings_of(context).database)) as session:
+        records = [_record(row) for row in list_deliveries(session, state or (), limit)]
+    if as_json:
+        typer.echo(json.dumps({"deliveries": records}, indent=2))
+    else:
+        _print_table(records)
+
+
+@deliveries.command()
+def retry(
+    context: typer.Context,
+    ids: Annotated[list[int] | None, typer.Argument(help="Which ones, by their number.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that are refused or dead.")] = False,
+) -> None:
+    """Send refused and dead deliveries again; the clerk wakes a worker for them within seconds."""
+    from db.deliveries import retry as make_due  # noqa: PLC0415 - when called
+    from db.session import open_engine, transaction  # noqa: PLC0415 - when called
+
+    if bool(ids) == every:
+        raise typer.BadParameter("Name the deliveries by their numbers, or say --all.")
+    with transaction(open_engine(settings_of(context).database)) as session:
+        restarted = make_due(session, None if every else ids or [], datetime.now(UTC))
+    typer.echo(f"Due again: {', '.join(map(str, restarted)) or 'none'}.")
+    if missing := set(ids or ()) - set(restarted):
+        typer.echo(f"Not refused or dead, so left alone: {', '.join(map(str, sorted(missing)))}.", err=True)
+        raise typer.Exit(1)
+
+
+def _record(row: "Delivery") -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "study_instance_uid": row.analysis.study.study_instance_uid,
+        "revision": row.analysis.revision,
+        "destination": row.destination,
+        "group": row.group,
+        "state": row.state,
+        "attempts": row.attempts,
+        "due_at": row.due_at.isoformat(),
+        "finished_at": row.finished_at.isoformat() if row.finished_at else None,
+        "reason": row.reason,
+        "instances": row.instances,
+    }
+
+
+def _print_table(records: list[dict[str, Any]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - when called
+    from rich.table import Table  # noqa: PLC0415 - when called
+
+    table = Table(box=None)
+    columns = ("id", "study_instance_uid", "revision", "destination", "group", "state", "attempts", "reason")
+    for name in columns:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for record in records:
+        # Reasons quote peers: they are text, not markup.
+        table.add_row(*(str(record[name]).replace("[", r"\[") for name in columns))
+    Console().print(table)
