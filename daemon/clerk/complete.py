@@ -1,7 +1,9 @@
 """Completes studies: judges those that are receiving, closes their revision, queues their analysis."""
 
 import logging
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -48,7 +50,7 @@ class Completer:
     ) -> Judgement:
         seen, evidence = self._evidence.get(study.id, (None, Evidence()))
         if seen != newest and not is_open:
-            evidence = evidence_of(Slice(*row) for row in intake.geometry_rows(session, study.id))
+            evidence = evidence_of(_slices(intake.geometry_rows(session, study.id)))
             self._evidence[study.id] = (newest, evidence)
         rule = rule_named(self._settings, study.rule)
         normal = timedelta(seconds=rule.quiet_s or self._settings.clerk.quiet_s)
@@ -67,3 +69,10 @@ class Completer:
 
     def _forget(self, receiving: set[int]) -> None:
         self._evidence = {key: value for key, value in self._evidence.items() if key in receiving}
+
+
+def _slices(rows: Iterable[tuple[Any, ...]]) -> Iterator[Slice]:
+    for series_uid, acquisition, images, position, orientation in rows:
+        yield Slice(
+            series_uid, acquisition, images, tuple(position), tuple(orientation) if orientation else None
+        )

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
+from pydicom.uid import CTImageStorage
+
+from lungnode.geometry import Geometry, geometry
+from lungnode.headers import Orientation, SliceHeader, Vector
 
 VOLUME: Final = 3  # slices of one series from which on increments can be compared
-_SAME_PLACE_MM: Final = 0.01
 _PARALLEL: Final = 3  # decimals of the direction cosines within which slices are parallel
-_GAP: Final = 1.5  # times the increment around it: between one slice and a missing one
-_AROUND: Final = 5  # increments on both sides that say what is usual there
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Slice:
     series_instance_uid: str
     acquisition_number: int | None = None
     images_in_acquisition: int | None = None
-    position: Sequence[float] | None = None
-    orientation: Sequence[float] | None = None
+    position: Vector | None = None
+    orientation: Orientation | None = None
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Evidence:
 
     present: int = 0  # instances of acquisitions whose count is known
     expected: int | None = None  # their count after Images in Acquisition; None when it is not known of all
-    gaps: int = 0
-    has_positions: bool = False
+    gaps: int = 0  # slices missing between the first and the last of their stack
+    is_volume: bool = False
 
     @property
     def is_proven(self) -> bool:
@@ -91,7 +91,7 @@ def note_of(evidence: Evidence) -> str:
         return f"{word}: {', '.join(part for part in (count, gaps) if part)}"
     if evidence.is_proven:
         return f"complete: {count}"
-    return "quiet: no gaps" if evidence.has_positions else "quiet: no positions to check"
+    return "quiet: no gaps" if evidence.is_volume else "quiet: not a volume"
 
 
 def evidence_of(slices: Iterable[Slice]) -> Evidence:
@@ -100,12 +100,12 @@ def evidence_of(slices: Iterable[Slice]) -> Evidence:
     volumes = [list(group) for _, group in groupby(ordered, key=_series)]
     volumes = [volume for volume in volumes if len(volume) >= VOLUME]
     present, expected = _count(volumes)
-    positions = [places for volume in volumes for places in _stacks(volume)]
+    shapes = [_shape(stack) for volume in volumes for stack in _stacks(volume)]
     return Evidence(
         present=present,
         expected=expected,
-        gaps=sum(count_gaps(places) for places in positions),
-        has_positions=bool(positions),
+        gaps=sum(each.gaps for each in shapes),
+        is_volume=any(each.spacing_mm is not None for each in shapes),
     )
 
 
@@ -128,36 +128,29 @@ def _count(volumes: Iterable[Sequence[Slice]]) -> tuple[int, int | None]:
     return (present, expected) if expected else (0, None)
 
 
-def _stacks(volume: Iterable[Slice]) -> list[NDArray[np.float64]]:
-    """Return the places of parallel slices along their normal, in mm.
-
-    Source: PS3.3 C.7.6.2.1.1; Slice Thickness says nothing about where slices are.
-    """
-    stacks: dict[tuple[float, ...], list[float]] = {}
+def _stacks(volume: Iterable[Slice]) -> list[list[Slice]]:
+    """Return the parallel slices of one series that are enough to compare increments."""
+    stacks: dict[tuple[float, ...], list[Slice]] = {}
     for each in volume:
-        if each.position is None or each.orientation is None:
-            continue
-        row, column = np.asarray(each.orientation[:3]), np.asarray(each.orientation[3:])
-        normal = np.cross(row, column)
-        key = tuple(np.round(each.orientation, _PARALLEL) + 0.0)  # + 0.0 makes -0.0 and 0.0 one key
-        stacks.setdefault(key, []).append(float(np.dot(normal, each.position)))
-    return [np.asarray(places) for places in stacks.values() if len(places) >= VOLUME]
+        if each.position is not None and each.orientation is not None:
+            # + 0.0 makes -0.0 and 0.0 one key.
+            key = tuple(round(value, _PARALLEL) + 0.0 for value in each.orientation)
+            stacks.setdefault(key, []).append(each)
+    return [stack for stack in stacks.values() if len(stack) >= VOLUME]
 
 
-def count_gaps(places: NDArray[np.float64]) -> int:
-    """Count where a stack of slices is interrupted.
-
-    Args:
-        places: Where the slices are along their normal, in mm, in any order; a place may come twice.
-
-    Returns:
-        How many increments are larger than is usual around them; two slices missing in a row are one gap.
-    """
-    increments = np.diff(np.sort(places))
-    increments = increments[increments > _SAME_PLACE_MM]
-    # The increment may change within a series, so each is compared with those around it.
-    usual = [
-        np.median(increments[max(0, index - _AROUND) : index + _AROUND + 1])
-        for index in range(len(increments))
+def _shape(stack: Iterable[Slice]) -> Geometry:
+    headers = [
+        SliceHeader(
+            path=Path(),
+            sop_class_uid=CTImageStorage,
+            sop_instance_uid="",
+            study_instance_uid="",
+            series_instance_uid=each.series_instance_uid,
+            modality="CT",
+            position=each.position,
+            orientation=each.orientation,
+        )
+        for each in stack
     ]
-    return int(np.sum(increments > _GAP * np.asarray(usual)))
+    return geometry(headers)

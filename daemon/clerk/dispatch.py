@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Final
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 
 from db import work
 from db.session import transaction
+from lungnode.errors import UnavailableError
 from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, wake
 from lungnode.settings import Settings
 
@@ -53,7 +53,7 @@ class Dispatcher:
         for row_id in row_ids:
             try:
                 wake(self._app, task, row_id)
-            except OperationalError as error:
+            except UnavailableError as error:
                 if not self._is_broker_away:
                     _log.warning("the broker is away, work waits in the database: %s", error)
                 self._is_broker_away = True

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lungnode.rules import Facts
 
-# The receiver makes the folder a moment before it locks association.json in it.
+# The receiver makes the folder a moment before association.json, which it locks, gets its name.
 GRACE: Final = timedelta(seconds=5)
 _ID_LENGTH: Final = 64
 
@@ -64,7 +64,7 @@ def read_association(folder: Path, now: datetime) -> Association:
     locked = _is_locked(folder / "association.json")
     opened = _read_json(folder / "association.json")
     ended = _read_json(folder / "ended.json")
-    young = not ended and now - changed_at < GRACE
+    young = not ended and not (folder / "association.json").exists() and now - changed_at < GRACE
     outcome = "open" if locked or young else _text(ended, "outcome") or "lost"
     facts = Facts(
         calling_ae_title=_text(opened, "calling_ae_title")[:16],

@@ -1,0 +1,74 @@
+"""What operators change about studies; the caller owns the transaction."""
+
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from db.intake import open_study_uids, queue_analysis
+from db.models import (
+    Analysis,
+    AnalysisState,
+    AssociationStudy,
+    Delivery,
+    DeliveryState,
+    Instance,
+    Output,
+    Study,
+    StudyState,
+)
+from lungnode.errors import UnusableError
+
+
+def reanalyse(session: Session, study: Study, priority: int, now: datetime) -> Analysis:
+    """Queue a new revision of the same instances, so that its report has a predecessor.
+
+    Raises:
+        UnusableError: The study is not complete, or its last revision is not analysed yet.
+    """
+    uid = study.study_instance_uid
+    if study.state != StudyState.COMPLETE or study.revision == 0:
+        raise UnusableError(f"Study {uid} is not complete yet; it will be analysed when it is.")
+    waiting = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
+    query = select(Analysis.revision).where(Analysis.study_id == study.id, Analysis.state.in_(waiting))
+    revision = session.scalar(query)
+    if revision is not None:
+        raise UnusableError(f"The analysis of study {uid}, revision {revision}, is not finished.")
+    study.revision += 1
+    return queue_analysis(session, study, priority, now)
+
+
+def delete_study(session: Session, study: Study, now: datetime) -> None:
+    """Delete every row of a study; its files are the caller's.
+
+    Raises:
+        UnusableError: The study is being received, analysed or delivered.
+    """
+    uid = study.study_instance_uid
+    if uid in open_study_uids(session, now):
+        raise UnusableError(f"Study {uid} is being received; wait until its association has ended.")
+    analyses = select(Analysis.id).where(Analysis.study_id == study.id)
+    busy = session.scalar(analyses.where(Analysis.state == AnalysisState.RUNNING).limit(1))
+    sending = select(Delivery.id).where(
+        Delivery.analysis_id.in_(analyses), Delivery.state == DeliveryState.SENDING
+    )
+    if busy is not None or session.scalar(sending.limit(1)) is not None:
+        raise UnusableError(f"Study {uid} is being analysed or delivered; try again when that is over.")
+    for statement in (
+        delete(Delivery).where(Delivery.analysis_id.in_(analyses)),
+        delete(Output).where(Output.analysis_id.in_(analyses)),
+        delete(Analysis).where(Analysis.study_id == study.id),
+        delete(Instance).where(Instance.study_id == study.id),
+        delete(AssociationStudy).where(AssociationStudy.study_instance_uid == uid),
+        delete(Study).where(Study.id == study.id),
+    ):
+        session.execute(statement.execution_options(synchronize_session=False))
+
+
+def restore_study(session: Session, study: Study, revision: int) -> None:
+    """Close a study that was found in the archive: it was complete once, and is not analysed again."""
+    study.state = StudyState.COMPLETE
+    study.revision = max(study.revision, revision)
+    study.completeness = study.completeness or "restored from files"
+    for instance in study.instances:
+        instance.revision = instance.revision or study.revision
