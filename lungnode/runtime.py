@@ -50,6 +50,11 @@ class Model(Protocol):
         """What is loaded."""
         ...
 
+    @property
+    def batch(self) -> int:
+        """Slices that go through the network at once."""
+        ...
+
     def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
         """Return each slice's probability and class map; slices do not influence each other."""
         ...
@@ -115,6 +120,10 @@ class _TensorFlowModel:
     @property
     def info(self) -> ModelInfo:
         return self._info
+
+    @property
+    def batch(self) -> int:
+        return self._batch
 
     def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
         if slices.shape[1:] != (self._info.size, self._info.size) or slices.dtype != np.uint8:

@@ -1,0 +1,184 @@
+"""One analysis, composed of pure phases: choose, decode, coverage, preprocess, predict, judge.
+
+Nothing is read or written here: pixels come from a reader, time from a clock, and whoever runs the analysis
+is asked between steps whether it goes on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lungnode.errors import UnusableError
+from lungnode.lungs import Coverage, coverage
+from lungnode.pixels import Box, Gray, crop_box, model_input
+from lungnode.recipe import Recipe
+from lungnode.runtime import ClassMaps, Model, Probabilities, Slices
+from lungnode.series import MIN_SLICES, Candidate, SliceHeader, choose
+from worker.conduct import Conduct, Stopwatch
+from worker.result import SliceFinding, StudyFinding, Verdict
+from worker.verdict import WHOLE, judge, study_probability, unseen
+
+# Yields for each slice, in the order asked, its whole matrix in the lung window, or why there is none.
+Reader = Callable[[Sequence[SliceHeader]], Iterator[Gray | UnusableError]]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Decoded slices of one series, from top to bottom."""
+
+    candidate: Candidate
+    slices: tuple[SliceHeader, ...]
+    grays: tuple[Gray, ...]
+    positions_mm: tuple[float, ...]
+    failures: tuple[str, ...] = ()  # a sentence for each slice that could not be decoded
+
+    def between(self, first: int, last: int) -> "Stack":
+        """Return the slices from `first` to `last`, which is included."""
+        keep = slice(first, last + 1)
+        return Stack(
+            self.candidate, self.slices[keep], self.grays[keep], self.positions_mm[keep], self.failures
+        )
+
+
+@dataclass
+class _Run:
+    """One analysis under way."""
+
+    read: Reader
+    model: Model
+    conduct: Conduct
+    watch: Stopwatch
+    picked: bool
+    notes: list[str] = field(default_factory=list)
+
+
+def analyse(
+    headers: Sequence[SliceHeader], read: Reader, model: Model, conduct: Conduct, *, picked: bool = False
+) -> tuple[StudyFinding, dict[str, float]]:
+    """Analyse the slices of one study.
+
+    Args:
+        headers: All slices of the study.
+        read: Gives their pixels.
+        model: What predicts.
+        conduct: The clock, and leave to go on.
+        picked: A person picked these slices: they need not show a whole chest.
+
+    Returns:
+        The finding, and the seconds of each phase.
+    """
+    run = _Run(read, model, conduct, Stopwatch(conduct.clock), picked)
+    finding = _first_chest(run, headers)
+    return finding, run.watch.seconds
+
+
+def _first_chest(run: _Run, headers: Sequence[SliceHeader]) -> StudyFinding:
+    """Analyse the best series whose pixels show a chest; without any, say what stood in the way."""
+    with run.watch.phase("choose"):
+        choice = choose(headers, 1 if run.picked else MIN_SLICES)
+    run.notes += choice.reasons
+    verdict, reason = Verdict.NOT_APPLICABLE, choice.reasons[-1]
+    for candidate in choice.ranked:
+        stack = _decode(run, candidate)
+        if not stack.slices:
+            verdict, reason = Verdict.ERROR, _undecodable(stack)
+            continue
+        with run.watch.phase("coverage"):
+            cover = _cover(stack)
+        run.notes.append(cover.reason)
+        if cover.is_chest:
+            return _find(run, stack, cover)
+        # A chest may be among what could not be decoded: that outranks "no chest here".
+        reason = reason if verdict is Verdict.ERROR else cover.reason
+    series = choice.series_instance_uid or ""
+    return StudyFinding(verdict, None, run.model.info.threshold, reason, series, tuple(run.notes))
+
+
+def _decode(run: _Run, candidate: Candidate) -> Stack:
+    kept, failures = [], []
+    total = len(candidate.slices)
+    with run.watch.phase("decode"):
+        for index, gray in enumerate(run.read(candidate.slices)):
+            if isinstance(gray, UnusableError):
+                failures.append(str(gray))
+            else:
+                kept.append((index, gray))
+            run.conduct.proceed("decode", index + 1, total)
+    positions = candidate.geometry.positions_mm or tuple(-float(index) for index in range(total))
+    if failures:
+        run.notes.append(f"{len(failures)} of {total} slices could not be decoded; the first: {failures[0]}")
+    return Stack(
+        candidate,
+        tuple(candidate.slices[index] for index, _ in kept),
+        tuple(gray for _, gray in kept),
+        tuple(positions[index] for index, _ in kept),
+        tuple(failures),
+    )
+
+
+def _undecodable(stack: Stack) -> str:
+    return f"None of {len(stack.failures)} slices could be decoded; the first: {stack.failures[0]}"
+
+
+def _cover(stack: Stack) -> Coverage:
+    spacing = stack.slices[0].spacing_mm
+    return coverage(
+        np.stack(stack.grays),
+        spacing[1] if spacing else None,
+        stack.candidate.geometry.spacing_mm,
+        labelled_chest=stack.candidate.labelled_chest,
+    )
+
+
+def _find(run: _Run, stack: Stack, cover: Coverage) -> StudyFinding:
+    """Predict every slice that covers the lung, and judge the study by them."""
+    info = run.model.info
+    if cover.first is not None and cover.last is not None:
+        stack = stack.between(cover.first, cover.last)
+    with run.watch.phase("preprocess"):
+        boxes, slices = preprocess(stack.grays, info.recipe)
+    with run.watch.phase("predict"):
+        probabilities, class_maps = predict(run.model, slices, run.conduct)
+    probability = study_probability(probabilities, info.recipe.suspicious_share)
+    lacking = WHOLE if run.picked else unseen(stack.positions_mm, stack.candidate.geometry.spacing_mm, cover)
+    verdict, reason = judge(probability, info.threshold, lacking)
+    shown = show_maps(class_maps, info.recipe.map_scale)
+    findings = tuple(
+        SliceFinding(
+            header.sop_class_uid,
+            header.sop_instance_uid,
+            header.frame,
+            position,
+            float(slice_probability),
+            class_map,
+            box,
+        )
+        for header, position, slice_probability, class_map, box in zip(
+            stack.slices, stack.positions_mm, probabilities, shown, boxes, strict=True
+        )
+    )
+    series = stack.candidate.series_instance_uid
+    return StudyFinding(verdict, probability, info.threshold, reason, series, tuple(run.notes), findings)
+
+
+def preprocess(grays: Sequence[Gray], recipe: Recipe) -> tuple[list[Box], Slices]:
+    """Crop and resize slices to the network's input; also return what of each matrix it shows."""
+    boxes = [crop_box(gray, recipe.crop) for gray in grays]
+    return boxes, np.stack([model_input(g, box, recipe.size) for g, box in zip(grays, boxes, strict=True)])
+
+
+def predict(model: Model, slices: Slices, conduct: Conduct) -> tuple[Probabilities, ClassMaps]:
+    """Predict in batches, so that the run can be stopped between two."""
+    parts = []
+    for start in range(0, len(slices), model.batch):
+        parts.append(model.predict(slices[start : start + model.batch]))
+        conduct.proceed("predict", min(start + model.batch, len(slices)), len(slices))
+    probabilities, class_maps = zip(*parts, strict=True)
+    return np.concatenate(probabilities), np.concatenate(class_maps)
+
+
+def show_maps(class_maps: ClassMaps, scale: float) -> ClassMaps:
+    """Bring activations onto the one scale of all studies: 0 adds nothing to the logit, 1 is `scale`."""
+    shown: ClassMaps = (class_maps / scale).clip(0.0, 1.0)
+    return shown
