@@ -17,6 +17,7 @@ from worker.plane import Plane, plane_of
 from worker.result import Context, SliceFinding
 from worker.rle import Color, encode_rle
 from worker.source import decoded
+from worker.wording import slice_title
 
 # Source: PS3.3 C.8.6.1, Conversion Type: Workstation.
 CONVERSION_TYPE: Final = "WSD"
@@ -39,6 +40,7 @@ def compose_capture(picture: Picture, context: Context, group: str, number: int)
     made.BurnedInAnnotation = "NO"  # what is drawn on it identifies nobody
     made.SourceImageSequence = [source_image(item)]
     made.DerivationDescription = "Class activation map over the lung window"
+    made.ImageComments = slice_title(item, picture.source)
     plane = plane_of(picture.source, item.frame)
     if plane:
         _place(made, plane)

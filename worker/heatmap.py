@@ -1,6 +1,7 @@
 """From class activation maps to colours on a slice; pure, nothing is read or written.
 
-Colour means activation on one absolute scale for all slices and studies: a slice without a finding stays gray.
+Colour means activation on one absolute scale for all slices and studies, so a slice without a finding stays
+gray.
 """
 
 from collections.abc import Sequence
@@ -27,11 +28,12 @@ ANCHORS: Final = (
     (252, 240, 140),
 )
 FLOOR: Final = 0.25  # activation below which nothing is painted: noise of the network, not a finding
-OPAQUE: Final = 0.6  # share of colour at full activation: the lung stays visible beneath
+FULL: Final = 0.6  # activation from which on the colour has its whole share
+OPAQUE: Final = 0.55  # that share: the lung stays visible beneath
 
 
 def upsample(class_map: ClassMap, box: Box, rows: int, columns: int) -> Activation:
-    """Return the activation of every pixel of the source matrix; 0 outside `box`, which the network never saw."""
+    """Return the activation of every pixel of the source; 0 outside `box`, which the network never saw."""
     size = (box.right - box.left, box.bottom - box.top)
     smooth = Image.fromarray(class_map.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
     activation: Activation = np.zeros((rows, columns), np.float32)
@@ -40,9 +42,8 @@ def upsample(class_map: ClassMap, box: Box, rows: int, columns: int) -> Activati
 
 
 def overlay(gray: Gray, activation: Activation) -> Color:
-    """Return the slice in colour: gray where activation is below `FLOOR`, then more and more of its colour."""
-    share = OPAQUE * ((activation - FLOOR) / (1 - FLOOR)).clip(0, 1)
-    share = np.where(activation > FLOOR, share + (OPAQUE - share) * 0.35, 0)[:, :, np.newaxis]
+    """Return the slice in colour: gray up to an activation of `FLOOR`, then more and more of its colour."""
+    share = OPAQUE * ((activation - FLOOR) / (FULL - FLOOR)).clip(0, 1)[:, :, np.newaxis]
     mixed = gray[:, :, np.newaxis] * (1 - share) + colors(activation) * share
     color: Color = np.rint(mixed).astype(np.uint8)
     return color

@@ -6,12 +6,12 @@ images of a group stands once, at the group: a study of a thousand slices stays 
 
 from collections.abc import Sequence
 
-from highdicom.sr.content import ContentSequence
 from highdicom.sr.enum import RelationshipTypeValues
 from highdicom.sr.value_types import (
     CodeContentItem,
     ContainerContentItem,
     ContentItem,
+    ContentSequence,
     ImageContentItem,
     NumContentItem,
     UIDRefContentItem,
@@ -36,7 +36,9 @@ def image_library(images: Sequence[UsedImage]) -> ContainerContentItem:
         groups.setdefault(key, []).append(image)
         planes.setdefault(key, plane)
     library = ContainerContentItem(name=codes.IMAGE_LIBRARY, relationship_type=_CONTAINS)
-    library.ContentSequence = ContentSequence(_group(planes[key], members) for key, members in groups.items())
+    library.ContentSequence = ContentSequence(
+        [_group(planes[key], members) for key, members in groups.items()]
+    )
     return library
 
 

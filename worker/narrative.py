@@ -1,32 +1,50 @@
 """A Structured Report as text, for people without a viewer."""
 
+from typing import Final
+
 from pydicom.dataset import Dataset
 
-INDENT = "  "
+INDENT: Final = "  "
 
 
 def describe(report: Dataset) -> str:
-    """Return the content tree, an item a line, images counted instead of listed."""
-    lines = [str(report.get("PatientName", ""))]
-    _describe_item(report, 0, lines)
+    """Return the content tree, an item a line, images counted instead of listed; no patient is named."""
+    flags = (report.CompletionFlag, report.VerificationFlag, report.get("PreliminaryFlag"))
+    lines = [f"{report.SeriesDescription} ({', '.join(str(flag) for flag in flags if flag)})"]
+    lines += _tree(report, 0)
     return "\n".join(lines)
 
 
-def _describe_item(item: Dataset, depth: int, lines: list[str]) -> None:
-    name = item.ConceptNameCodeSequence[0].CodeMeaning if "ConceptNameCodeSequence" in item else ""
-    lines.append(f"{INDENT * depth}{name}: {_value(item)}".rstrip(": "))
+def _tree(item: Dataset, depth: int) -> list[str]:
+    name = item.ConceptNameCodeSequence[0].CodeMeaning
+    lines = [f"{INDENT * depth}{name}: {_value(item)}".rstrip(": ")]
     children = item.get("ContentSequence", [])
-    images = sum(child.ValueType == "IMAGE" for child in children)
     for child in children:
         if child.ValueType != "IMAGE":
-            _describe_item(child, depth + 1, lines)
+            lines += _tree(child, depth + 1)
+    images = [child for child in children if child.ValueType == "IMAGE"]
     if images:
-        lines.append(f"{INDENT * (depth + 1)}{images} images")
+        lines.append(
+            f"{INDENT * (depth + 1)}{images[0].ConceptNameCodeSequence[0].CodeMeaning}: {_count(images)}"
+        )
+    return lines
+
+
+def _count(images: list[Dataset]) -> str:
+    frames = sum(len(_frames(image)) for image in images)
+    return f"{len(images)} images" if not frames else f"{frames} frames of {len(images)} images"
+
+
+def _frames(image: Dataset) -> list[int]:
+    numbers = image.ReferencedSOPSequence[0].get("ReferencedFrameNumber") or []
+    return [numbers] if isinstance(numbers, int) else list(numbers)
 
 
 def _value(item: Dataset) -> str:
     if item.ValueType == "CODE":
         return str(item.ConceptCodeSequence[0].CodeMeaning)
     if item.ValueType == "NUM":
-        return str(item.MeasuredValueSequence[0].NumericValue)
+        measured = item.MeasuredValueSequence[0]
+        unit = measured.MeasurementUnitsCodeSequence[0].CodeMeaning
+        return f"{float(measured.NumericValue):g} ({unit})"
     return str(item.get({"TEXT": "TextValue", "UIDREF": "UID"}.get(item.ValueType, ""), ""))

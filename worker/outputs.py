@@ -15,14 +15,16 @@ from worker.capture import SUMMARY_NUMBER, Picture, compose_capture, compose_sum
 from worker.evidence import used_images
 from worker.header import KINDS, SOURCE_CHARACTER_SET
 from worker.heatmap import overlay, spread_highest, upsample
+from worker.legend import annotate
 from worker.multiframe import compose_captures
 from worker.narrative import describe
 from worker.parametric import compose_map
 from worker.report import compose_report
 from worker.result import Context, SliceFinding, StudyFinding
 from worker.rle import rle_bound
-from worker.source import UTF_8, character_set
+from worker.source import UTF_8, character_set, patient_and_study
 from worker.summary import draw_summary
+from worker.wording import identification, notice, slice_title
 
 __all__ = ["Composed", "compose", "describe"]
 
@@ -90,14 +92,25 @@ def _compose_group(
         return [made] if made else []
     if not pictures:
         return []
-    summary = compose_summary(draw_summary(finding, context), pictures[0].source, context, group)
+    summary = _compose_page(finding, context, pictures, group)
     if base == "sc":
         numbered = enumerate(pictures, start=SUMMARY_NUMBER + 1)
         return [summary, *(compose_capture(picture, context, group, number) for number, picture in numbered)]
-    sizes = list(dict.fromkeys(picture.pixels.shape for picture in pictures))
-    stacks = [[picture for picture in pictures if picture.pixels.shape == size] for size in sizes]
-    numbered_stacks = enumerate(stacks, start=SUMMARY_NUMBER + 1)
-    return [summary, *(compose_captures(stack, context, group, number) for number, stack in numbered_stacks)]
+    stacks = enumerate(_by_size(pictures), start=SUMMARY_NUMBER + 1)
+    return [summary, *(compose_captures(stack, context, group, number) for number, stack in stacks)]
+
+
+def _compose_page(
+    finding: StudyFinding, context: Context, pictures: Sequence[Picture], group: str
+) -> Dataset:
+    source = pictures[0].source
+    drawn = identification(patient_and_study(source)) if context.summary_identification else ""
+    return compose_summary(draw_summary(finding, context, pictures, drawn), source, context, group)
+
+
+def _by_size(pictures: Sequence[Picture]) -> list[list[Picture]]:
+    sizes = dict.fromkeys(picture.pixels.shape for picture in pictures)
+    return [[picture for picture in pictures if picture.pixels.shape == size] for size in sizes]
 
 
 def draw_heatmaps(
@@ -106,7 +119,7 @@ def draw_heatmaps(
     """Return the reported slices, drawn, from top to bottom."""
     count = affordable(finding, context, sources)
     chosen = spread_highest([item.probability for item in finding.slices], count)
-    return [_draw(finding.slices[index], sources, gray) for index in chosen]
+    return [_draw(finding.slices[index], context, sources, gray) for index in chosen]
 
 
 def affordable(finding: StudyFinding, context: Context, sources: Mapping[str, Dataset]) -> int:
@@ -118,15 +131,18 @@ def affordable(finding: StudyFinding, context: Context, sources: Mapping[str, Da
     return min(context.heatmaps, max(1, HEATMAP_BYTES // largest))
 
 
-def _draw(item: SliceFinding, sources: Mapping[str, Dataset], gray: GrayOf) -> Picture:
+def _draw(item: SliceFinding, context: Context, sources: Mapping[str, Dataset], gray: GrayOf) -> Picture:
     image = gray(item)
-    activation = upsample(item.class_map, item.box, *image.shape)
-    return Picture(item, sources[item.sop_instance_uid], overlay(image, activation))
+    activation = upsample(item.class_map, item.box, image.shape[0], image.shape[1])
+    source = sources[item.sop_instance_uid]
+    pixels = annotate(overlay(image, activation), slice_title(item, source), notice(context))
+    return Picture(item, source, pixels)
 
 
 def _set_character_set(
     made: Dataset, sources: Mapping[str, Dataset], finding: StudyFinding, group: str
 ) -> None:
     kept = group.endswith(SOURCE_CHARACTER_SET)
-    source = used_images(finding, sources)[0].source
-    made.SpecificCharacterSet = character_set(source, made) if kept else UTF_8
+    names = character_set(used_images(finding, sources)[0].source, made) if kept else UTF_8
+    if names:
+        made.SpecificCharacterSet = names

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodedConcept,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
@@ -80,7 +81,9 @@ def content(finding: StudyFinding, context: Context, images: Sequence[UsedImage]
         procedure_reported=codes.CT_PROCEDURE,
         imaging_measurements=[_measurement_group(finding, context, images)],
         title=codes.MEASUREMENT_REPORT,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+            CodedConcept.from_code(codes.ENGLISH)
+        ),
     )[0]
     tree.ContentSequence.insert(len(tree.ContentSequence) - 1, image_library(images))
     tree.ContentSequence.append(_text(codes.CONCLUSION, conclusion(finding)))
@@ -103,7 +106,7 @@ def _observer(context: Context) -> ObservationContext:
     )
     return ObservationContext(
         observer_device_context=ObserverContext(
-            observer_type=codes.DEVICE, observer_identifying_attributes=device
+            observer_type=CodedConcept.from_code(codes.DEVICE), observer_identifying_attributes=device
         )
     )
 

@@ -1,6 +1,7 @@
 """RLE Lossless, the one compression that every peer which decodes anything decodes.
 
-Source: PS3.5 Annex G. pydicom's own encoder takes half a second for a colour slice, the codec here a hundredth.
+Source: PS3.5 Annex G. pydicom's own encoder takes half a second for a colour
+slice, the codec here a hundredth of that.
 """
 
 import struct

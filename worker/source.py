@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from copy import deepcopy
 from typing import Final
 
-from pydicom.charset import python_encoding
+from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.valuerep import PersonName
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, TEXT_VR_DELIMS, PersonName
 
 log = logging.getLogger(__name__)
 
@@ -208,14 +208,39 @@ def _plain_names(element: DataElement) -> PersonName | list[PersonName]:
     return PersonName(str(element.value))
 
 
-def character_set(source: Dataset, data_set: Dataset) -> str | list[str]:
-    """Return the source's Specific Character Set when all of `data_set` survives it, else ISO_IR 192."""
+def character_set(source: Dataset, data_set: Dataset) -> str | list[str] | None:
+    """Return the source's Specific Character Set when all of `data_set` survives it, else ISO_IR 192.
+
+    None is the default repertoire: then the attribute stays away.
+    """
     wanted = source.get("SpecificCharacterSet")
-    names = [wanted] if isinstance(wanted, str) else list(wanted or ())
-    if not names or any(name not in python_encoding for name in names):
-        return UTF_8 if not _is_ascii(data_set) else "ISO_IR 6"
-    return names[0] if len(names) == 1 else names
+    names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted or ()]
+    if any(name not in python_encoding for name in names) or not _survives(data_set, names or ["ISO_IR 6"]):
+        return UTF_8
+    return (names[0] or None) if len(names) == 1 else names or None
 
 
-def _is_ascii(data_set: Dataset) -> bool:
-    return str(data_set).isascii()
+def _survives(data_set: Dataset, names: list[str]) -> bool:
+    """Tell whether all text comes back from its encoding as it was."""
+    encodings = ["ascii"] if names in (["ISO_IR 6"], [""]) else convert_encodings(names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pydicom warns and replaces where a letter has no code
+        try:
+            return all(_comes_back(element, encodings) for element in data_set.iterall())
+        except (UserWarning, UnicodeError, LookupError):
+            return False
+
+
+def _comes_back(element: DataElement, encodings: list[str]) -> bool:
+    values = element.value if element.VM > 1 else [element.value]
+    if element.VR == "PN":
+        return all(
+            str(PersonName(PersonName(str(name)).encode(encodings), encodings)) == str(name)
+            for name in values
+        )
+    if element.VR not in CUSTOMIZABLE_CHARSET_VR or element.is_empty:
+        return True
+    return all(
+        decode_bytes(encode_string(str(value), encodings), encodings, TEXT_VR_DELIMS) == str(value)
+        for value in values
+    )

@@ -1,11 +1,15 @@
 """The sentences that a reader of our objects finds, in one place and in ASCII."""
 
+import unicodedata
 from typing import Final
 
-from worker.result import Context, StudyFinding, Verdict
+from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
+
+from worker.result import Context, SliceFinding, StudyFinding, Verdict
 
 FINDING: Final = "COVID-19 pneumonia"
-RESEARCH_NOTICE: Final = "Research use only, not for diagnostic use"
+RESEARCH_NOTICE: Final = "Lungnode: research use only, not for diagnostic use"
 
 _CONCLUSIONS: Final = {
     Verdict.POSITIVE: f"Signs of {FINDING} found by the algorithm.",
@@ -42,6 +46,39 @@ def model_line(context: Context) -> str:
 def notice(context: Context) -> str:
     """Return what is said of the use of the result; nothing for a product."""
     return RESEARCH_NOTICE if context.qualification == "RESEARCH" else ""
+
+
+def image_name(item: SliceFinding, source: Dataset) -> str:
+    """Return what viewers call this slice."""
+    if item.frame is not None:
+        return f"frame {item.frame}"
+    number = source.get("InstanceNumber")
+    return "" if number is None else f"image {number}"
+
+
+def slice_title(item: SliceFinding, source: Dataset) -> str:
+    """Return what is written on a slice's heatmap."""
+    return f"COVID-19 probability of this slice {item.probability:.2f}   {image_name(item, source)}".rstrip()
+
+
+def identification(patient: Dataset) -> str:
+    """Return name, ID and birth date as far as the font on our images has their letters.
+
+    It has ASCII alone: accents are dropped, and a name in another script gives way to the ID.
+    """
+    name = PersonName(str(patient.get("PatientName") or ""))
+    parts = (
+        ", ".join(part for part in (letters(name.family_name), letters(name.given_name)) if part),
+        letters(str(patient.get("PatientID") or "")),
+        letters(str(patient.get("PatientBirthDate") or "")),
+    )
+    return "   ".join(part for part in parts if part)
+
+
+def letters(text: str) -> str:
+    """Return `text` without accents; nothing when other than ASCII is left."""
+    bare = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
+    return bare if bare.isascii() else ""
 
 
 def plain(text: str) -> str:
