@@ -1,0 +1,97 @@
+"""Branching vessels and bronchi of a synthetic lung: straight segments that thin out as they fork."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungnode.phantom.body import CARINA_MM, Field, Mask, Plane
+
+Segments = NDArray[np.float32]  # shape (n, 7): start x, y, z, end x, y, z, radius; millimetres
+
+GENERATIONS: Final = 7  # forks; the last vessels are below a pixel wide
+TRUNK_MM: Final = 6.5  # radius at the hilum
+THINNER: Final = 0.76  # a branch's radius; two of them carry what one did (Murray: 0.79)
+BRONCHUS_GENERATIONS: Final = 3
+
+
+def grow(rng: np.random.Generator, side: int) -> Segments:
+    """Grow the vessels of one lung from its hilum outwards."""
+    hilum = np.array([side * 30.0, 6.0, CARINA_MM - 12])
+    segments: list[Segments] = []
+    # Lobar branches start up and back, up and front, outwards, down and front, down and back, straight down.
+    starts = np.array(
+        [
+            [0.5, 0.35, 0.9],
+            [0.6, -0.5, 0.7],
+            [1, 0.1, 0.1],
+            [0.6, -0.6, -0.7],
+            [0.5, 0.6, -0.9],
+            [0.4, 0.2, -1],
+        ]
+    )
+    for direction in starts * [side, 1, 1]:
+        ends = np.array([hilum])
+        ways = direction[None] / np.linalg.norm(direction)
+        radius, length = TRUNK_MM * 0.8, 30.0
+        for _ in range(GENERATIONS):
+            tips = ends + ways * length * rng.uniform(0.7, 1.3, (len(ends), 1))
+            segments.append(
+                np.concatenate([ends, tips, np.full((len(ends), 1), radius)], axis=1).astype(np.float32)
+            )
+            ends, ways = _fork(rng, tips, ways)
+            radius, length = radius * THINNER, length * 0.86
+    return np.concatenate(segments)
+
+
+def _fork(
+    rng: np.random.Generator, tips: NDArray[np.float64], ways: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    turned = rng.normal(0, 1, ways.shape)
+    turned -= (turned * ways).sum(axis=1, keepdims=True) * ways
+    turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+    spread = rng.uniform(0.35, 0.75, (len(ways), 1))
+    both = np.concatenate([ways + spread * turned, ways - spread * turned])
+    return np.concatenate([tips, tips]), both / np.linalg.norm(both, axis=1, keepdims=True)
+
+
+def bronchi(side: int) -> Segments:
+    """Return the main bronchus of one side and its first branches; the radius is the lumen's."""
+    carina = [0.0, 14.0, CARINA_MM + 6]
+    hilum = [side * 34.0, 12.0, CARINA_MM - 20]
+    ends = ([side * 60, 4, CARINA_MM - 12], [side * 52, 30, CARINA_MM - 58], [side * 50, -18, CARINA_MM + 18])
+    rows = [[*carina, *hilum, 6.0]] + [[*hilum, *end, 3.2] for end in ends]
+    return np.array(rows, np.float32)
+
+
+def draw(hu: Field, at: Plane, segments: Segments, value: float, where: Mask | None = None) -> None:
+    """Set all pixels within the segments that this plane cuts."""
+    x, y = at.x[0], at.y[:, 0]
+    low = np.minimum(segments[:, 2], segments[:, 5]) - segments[:, 6]
+    high = np.maximum(segments[:, 2], segments[:, 5]) + segments[:, 6]
+    for segment in segments[(low <= at.z) & (at.z <= high)]:
+        start, end, radius = segment[:3], segment[3:6], float(segment[6])
+        left, right = np.searchsorted(x, _span(start[0], end[0], radius))
+        top, bottom = np.searchsorted(y, _span(start[1], end[1], radius))
+        if left == right or top == bottom:
+            continue
+        window = np.s_[top:bottom, left:right]
+        inside = _distance2(x[None, left:right], y[top:bottom, None], at.z, start, end) < radius**2
+        if where is not None:
+            inside &= where[window]
+        hu[window][inside] = value
+
+
+def _span(one: float, other: float, radius: float) -> tuple[float, float]:
+    return min(one, other) - radius, max(one, other) + radius
+
+
+def _distance2(x: Field, y: Field, z: float, start: Field, end: Field) -> Field:
+    """Return the squared distance of every pixel to a segment."""
+    way = end - start
+    t = ((x - start[0]) * way[0] + (y - start[1]) * way[1] + (z - start[2]) * way[2]) / float(way @ way)
+    t = np.clip(t, 0, 1)
+    squared: Field = (
+        (x - start[0] - t * way[0]) ** 2 + (y - start[1] - t * way[1]) ** 2 + (z - start[2] - t * way[2]) ** 2
+    )
+    return squared
