@@ -65,7 +65,7 @@ def delete_study(session: Session, study: Study, now: datetime) -> None:
         session.execute(statement.execution_options(synchronize_session=False))
 
 
-def restore_study(session: Session, study: Study, revision: int) -> None:
+def restore_study(study: Study, revision: int) -> None:
     """Close a study that was found in the archive: it was complete once, and is not analysed again."""
     study.state = StudyState.COMPLETE
     study.revision = max(study.revision, revision)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from db.models import Analysis, Disposition, Instance, Quarantined, Study
@@ -52,7 +52,7 @@ def list_studies(session: Session, wanted: StudyFilter) -> list[StudySummary]:
     last = (
         select(func.max(Analysis.id)).where(Analysis.study_id == Study.id).correlate(Study).scalar_subquery()
     )
-    query: Select[Any] = (
+    query: Any = (
         select(Study, _count(Instance.series_instance_uid.distinct()), _count(Instance.id), Analysis)
         .outerjoin(Analysis, and_(Analysis.study_id == Study.id, Analysis.id == last))
         .where(*_conditions(wanted))
@@ -83,13 +83,16 @@ def get_study(session: Session, study_instance_uid: str) -> Study:
 def list_series(session: Session, study: Study) -> list[SeriesSummary]:
     """Return what a study holds, by series; results that came back and conflicts apart."""
     key = (Instance.series_instance_uid, Instance.modality, Instance.disposition)
-    query: Select[Any] = (
+    query: Any = (
         select(*key, func.count(), func.sum(Instance.number_of_frames), func.sum(Instance.size))
         .where(Instance.study_id == study.id)
         .group_by(*key)
         .order_by(*key)
     )
-    return [SeriesSummary(*row[:5], int(row[5])) for row in session.execute(query)]
+    return [
+        SeriesSummary(uid, modality, disposition, instances, int(frames), int(size))
+        for uid, modality, disposition, instances, frames, size in session.execute(query)
+    ]
 
 
 def list_instances(session: Session, study: Study, revision: int | None = None) -> list[Instance]:
@@ -116,10 +119,8 @@ def list_quarantined(session: Session, limit: int = 100) -> Sequence[Quarantined
 
 def count_studies(session: Session) -> dict[str, int]:
     """Return how many studies are in each state."""
-    rows: Sequence[Row[tuple[str, int]]] = session.execute(
-        select(Study.state, func.count()).group_by(Study.state)
-    ).all()
-    return {row[0]: row[1] for row in rows}
+    rows = session.execute(select(Study.state, func.count()).group_by(Study.state))
+    return {str(state): int(count) for state, count in rows}
 
 
 def _count(expression: Any) -> Any:

@@ -1,7 +1,208 @@
 """Commands: studies."""
 
+import json
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from lungnode.cli import settings_of
+from lungnode.cli.study_views import (
+    analysis_record,
+    print_list,
+    print_study,
+    series_record,
+    study_record,
+    summary_record,
+)
+from lungnode.errors import UnusableError
+from lungnode.rules import rule_named
+from lungnode.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+studies = typer.Typer(help="List, show and look after studies.", no_args_is_help=True)
+Uid = Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
+    app.add_typer(studies, name="studies")
+
+
+@studies.command("list")
+def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
+    context: typer.Context,
+    patient: Annotated[str, typer.Option(help="Patient ID.")] = "",
+    accession: Annotated[str, typer.Option(help="Accession Number.")] = "",
+    date: Annotated[str, typer.Option(help="Study Date YYYYMMDD, or a range: 20260101-20260131.")] = "",
+    sender: Annotated[str, typer.Option(help="Calling AE title.")] = "",
+    state: Annotated[str, typer.Option(help="receiving or complete.")] = "",
+    verdict: Annotated[str, typer.Option(help="Verdict of the last analysis.")] = "",
+    quarantined: Annotated[bool, typer.Option(help="List files that cannot be indexed instead.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List studies, the one that changed last first."""
+    from db.queries import StudyFilter, list_quarantined, list_studies  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415 - when called
+
+    wanted = StudyFilter("", patient, accession, date, sender, state, verdict, limit)
+    with transaction(_open(settings_of(context))) as session:
+        if quarantined:
+            _print_quarantined([_plain(row) for row in list_quarantined(session, limit)], as_json=as_json)
+            return
+        records = [summary_record(summary) for summary in list_studies(session, wanted)]
+    if as_json:
+        typer.echo(json.dumps({"studies": records}, indent=2))
+    else:
+        print_list(_console(), records)
+
+
+@studies.command()
+def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
+    """Show a study: its series, completeness, analyses, results and deliveries."""
+    from db.queries import get_study, list_noted, list_series  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415 - when called
+
+    with transaction(_open(settings_of(context))) as session:
+        study = get_study(session, uid)
+        noted = list_noted(session, study)
+        record = study_record(study) | {
+            "series": [series_record(series) for series in list_series(session, study)],
+            "notes": [{"path": i.path, "disposition": i.disposition, "note": i.note} for i in noted],
+            "analyses": [analysis_record(analysis) for analysis in study.analyses],
+        }
+    if as_json:
+        typer.echo(json.dumps(record, indent=2))
+    else:
+        print_study(_console(), record)
+
+
+@studies.command()
+def reanalyse(context: typer.Context, uid: Uid) -> None:
+    """Analyse the same instances again, as a new revision; the clerk wakes a worker within seconds."""
+    from db.changes import reanalyse as queue_again  # noqa: PLC0415 - when called
+    from db.queries import get_study  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415 - when called
+
+    settings = settings_of(context)
+    with transaction(_open(settings)) as session:
+        study = get_study(session, uid)
+        analysis = queue_again(session, study, rule_named(settings, study.rule).priority, _now())
+    typer.echo(f"Revision {analysis.revision} of study {uid} is queued.")
+
+
+@studies.command()
+def reindex(context: typer.Context, as_json: AsJson = False) -> None:
+    """Rebuild the index from the archive's files; what the spool holds is the clerk's."""
+    from daemon.clerk.reindex import reindex as rebuild  # noqa: PLC0415 - when called
+    from db.session import open_engine, upgrade  # noqa: PLC0415 - when called
+
+    settings = settings_of(context)
+    engine = open_engine(settings.database)
+    upgrade(engine)
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("Reindexing", total=None)
+        result = rebuild(
+            engine, settings, _now(), lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if as_json:
+        typer.echo(json.dumps(vars(result), indent=2))
+        return
+    typer.echo(f"{result.files} files in the archive, {result.added} of them were not indexed before.")
+    for path, reason in result.rejected:
+        typer.echo(f"Left out {path}: {reason}", err=True)
+
+
+@studies.command()
+def export(
+    context: typer.Context,
+    uid: Uid,
+    folder: Annotated[Path, typer.Argument(help="Folder to copy into; it is made.")],
+    results: Annotated[bool, typer.Option(help="Copy our results as well.")] = False,
+) -> None:
+    """Copy a study's files into a folder, as they were received."""
+    from db.queries import get_study, list_instances  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415 - when called
+
+    settings = settings_of(context)
+    with transaction(_open(settings)) as session:
+        study = get_study(session, uid)
+        files = [settings.archive / instance.path for instance in list_instances(session, study)]
+        if results:
+            files += [settings.outputs / row.path for each in study.analyses for row in each.outputs]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        if (folder / path.name).exists():
+            raise UnusableError(f"{folder / path.name} exists already; export into an empty folder.")
+        shutil.copy2(path, folder / path.name)
+    typer.echo(f"{len(files)} files are in {folder}.")
+
+
+@studies.command()
+def delete(
+    context: typer.Context, uid: Uid, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Delete a study's files and everything that is known of it; what was sent stays where it is."""
+    from db.changes import delete_study  # noqa: PLC0415 - when called
+    from db.queries import get_study  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415 - when called
+
+    settings = settings_of(context)
+    engine = _open(settings)
+    with transaction(engine) as session:
+        get_study(session, uid)
+    if not yes:
+        typer.confirm(f"Delete study {uid}, its files and its results?", abort=True)
+    with transaction(engine) as session:
+        delete_study(session, get_study(session, uid), _now())
+    # Rows first: files without rows are found by `reindex`, rows without files would be errors for ever.
+    for folder in (settings.archive / uid, settings.outputs / uid):
+        if folder.exists():
+            shutil.rmtree(folder)
+    typer.echo(f"Study {uid} is deleted.")
+
+
+def _open(settings: Settings) -> "Engine":
+    from db.session import open_engine, upgrade  # noqa: PLC0415 - when called
+
+    engine = open_engine(settings.database)
+    file = engine.url.database if engine.dialect.name == "sqlite" else None
+    if file and not Path(file).exists():
+        raise UnusableError(
+            f"There is no database {file} yet; is --data right, and was the node ever started?"
+        )
+    upgrade(engine)
+    return engine
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    names = ("path", "reason", "association_id", "calling_ae_title")
+    return {name: getattr(row, name) for name in names} | {"received_at": row.received_at.isoformat()}
+
+
+def _print_quarantined(records: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"quarantined": records}, indent=2))
+        return
+    for record in records:
+        typer.echo(
+            f"{record['received_at']} {record['path']} from {record['calling_ae_title']}: {record['reason']}"
+        )
+
+
+def _console() -> Console:
+    # Into a pipe nothing is cut off: UIDs are long.
+    return Console() if sys.stdout.isatty() else Console(width=240)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,158 @@
+"""How studies are shown: as JSON, as a table, as a page."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from db.models import Analysis, Study
+    from db.queries import SeriesSummary, StudySummary
+
+_BAR: Final = 40  # characters of the longest phase
+_STUDY: Final = (
+    "study_instance_uid",
+    "patient_id",
+    "patient_name",
+    "patient_birth_date",
+    "patient_sex",
+    "accession_number",
+    "study_date",
+    "study_description",
+    "calling_ae_title",
+    "called_ae_title",
+    "address",
+    "rule",
+    "state",
+    "revision",
+    "completeness",
+)
+_ANALYSIS: Final = (
+    "revision",
+    "state",
+    "verdict",
+    "probability",
+    "threshold",
+    "reason",
+    "completeness",
+    "attempts",
+    "model",
+    "model_digest",
+    "phases",
+    "details",
+)
+
+
+def summary_record(summary: "StudySummary") -> dict[str, Any]:
+    """Return one line of a list as JSON."""
+    analysis = summary.analysis
+    return {
+        **study_record(summary.study),
+        "series": summary.series,
+        "instances": summary.instances,
+        "analysis": analysis.state if analysis else "",
+        "verdict": analysis.verdict if analysis else "",
+        "probability": analysis.probability if analysis else None,
+    }
+
+
+def study_record(study: "Study") -> dict[str, Any]:
+    """Return a study's own attributes as JSON."""
+    times = {"created_at": study.created_at.isoformat(), "changed_at": study.changed_at.isoformat()}
+    return {name: getattr(study, name) for name in _STUDY} | times
+
+
+def series_record(series: "SeriesSummary") -> dict[str, Any]:
+    """Return one series as JSON."""
+    return dict(vars(series))
+
+
+def analysis_record(analysis: "Analysis") -> dict[str, Any]:
+    """Return an analysis with its outputs and deliveries as JSON."""
+    record = {name: getattr(analysis, name) for name in _ANALYSIS}
+    for name in ("created_at", "started_at", "finished_at"):
+        time = getattr(analysis, name)
+        record[name] = time.isoformat() if time else None
+    output = ("group", "sop_class_uid", "sop_instance_uid", "series_instance_uid", "path", "size")
+    delivery = ("id", "destination", "group", "state", "attempts", "reason")
+    record["outputs"] = [{name: getattr(row, name) for name in output} for row in analysis.outputs]
+    record["deliveries"] = [{name: getattr(row, name) for name in delivery} for row in analysis.deliveries]
+    return record
+
+
+def print_list(console: Console, records: list[dict[str, Any]]) -> None:
+    """Print studies as a table."""
+    table = Table("Study", "Patient ID", "Date", "Sender", "State", "Images", "Completeness", "Verdict")
+    for record in records:
+        verdict = record["verdict"] or record["analysis"]
+        probability = "" if record["probability"] is None else f" {record['probability']:.3f}"
+        cells = (
+            record["study_instance_uid"],
+            record["patient_id"],
+            record["study_date"],
+            record["calling_ae_title"],
+            f"{record['state']} {record['revision']}",
+            str(record["instances"]),
+            record["completeness"],
+            f"{verdict}{probability}",
+        )
+        table.add_row(*(escape(cell) for cell in cells))
+    console.print(table)
+
+
+def print_study(console: Console, record: dict[str, Any]) -> None:
+    """Print everything that is known of one study."""
+    for name in (*_STUDY, "created_at", "changed_at"):
+        console.print(f"{name.replace('_', ' '):20} {escape(str(record[name]))}", highlight=False)
+    table = Table("Series", "Modality", "Disposition", "Images", "Frames", "MB")
+    for series in record["series"]:
+        table.add_row(
+            series["series_instance_uid"],
+            escape(series["modality"]),
+            series["disposition"],
+            str(series["instances"]),
+            str(series["frames"]),
+            f"{series['size'] / 1e6:.1f}",
+        )
+    console.print(table)
+    for noted in record["notes"]:
+        console.print(f"{noted['disposition']} {noted['path']}: {escape(noted['note'])}", highlight=False)
+    for analysis in record["analyses"]:
+        _print_analysis(console, analysis)
+
+
+def _print_analysis(console: Console, analysis: dict[str, Any]) -> None:
+    probability = analysis["probability"]
+    figure = "" if probability is None else f", probability {probability:.3f}"
+    limit = "" if analysis["threshold"] is None else f" (threshold {analysis['threshold']:.3f})"
+    verdict = analysis["verdict"] or "no verdict yet"
+    console.print(
+        f"\n[bold]Revision {analysis['revision']}: {analysis['state']}, {verdict}{figure}{limit}[/]"
+    )
+    lines = [analysis["completeness"], analysis["reason"], *choice_of(analysis["details"])]
+    for line in filter(None, lines):
+        console.print(f"  {escape(line)}", highlight=False)
+    for line in bars(analysis["phases"]):
+        console.print(f"  {line}", highlight=False)
+    for output in analysis["outputs"]:
+        console.print(f"  {output['group']:4} {output['path']}", highlight=False)
+    for delivery in analysis["deliveries"]:
+        sentence = f"  {delivery['group']:4} to {delivery['destination']}: {delivery['state']}"
+        console.print(escape(f"{sentence} {delivery['reason']}".rstrip()), highlight=False)
+
+
+def choice_of(details: dict[str, Any]) -> list[str]:
+    """Return the reasons for the series that was chosen."""
+    choice = details.get("choice") or []
+    return [str(reason) for reason in choice] if isinstance(choice, list) else [str(choice)]
+
+
+def bars(phases: dict[str, Any]) -> list[str]:
+    """Draw the seconds of each phase, the longest over the whole width."""
+    seconds = {name: float(value) for name, value in phases.items() if isinstance(value, int | float)}
+    longest = max(seconds.values(), default=0.0)
+    return [
+        f"{name:12} {value:8.2f} s {'█' * round(_BAR * value / longest) if longest else ''}"
+        for name, value in seconds.items()
+    ]
