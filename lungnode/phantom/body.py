@@ -110,8 +110,10 @@ def _lung(at: Plane, side: int) -> Mask:
 def _middle(at: Plane, side: int) -> Mask:
     """Mark what lies between the lungs: great vessels and heart, oesophagus, aorta and spine."""
     heart = _ramp(at.z, -95, -165)
-    band = np.abs(at.x) < 17 + 9 * heart + 6 * _ramp(at.z, -40, -80)
-    hilum = ellipse(at, (side * 20, 8), (24 * _ramp(at.z, -100, -125) + 1, 22)) < 1
+    wave = 6 * np.sin(at.y / 19 + side + at.z / 31) + 4 * np.sin(at.y / 8 + at.z / 17)
+    band = np.abs(at.x) < 19 + 9 * heart + 6 * _ramp(at.z, -40, -80) + wave
+    root = _ramp(at.z, -100, -125) + 0.01
+    hilum = ellipse(at, (side * 20, 8), (25 * root, 22 * root)) < 1
     bulge = ellipse(at, (16, -34), (26 + 36 * heart, 26 + 20 * heart)) < 1
     aorta = ellipse(at, (27, 42), (14, 14)) < 1
     column = ellipse(at, (0, 66), (27, 27)) < 1
@@ -136,16 +138,16 @@ def _table(hu: Field, at: Plane) -> None:
 
 def _chest_wall(hu: Field, at: Plane) -> None:
     width, depth = _outline(at.z)
-    body = ellipse(at, (0, 0), (width, depth), 2.4)
+    body = ellipse(at, (0, 0), (width, depth), 2.25)
     hu[body < 1] = FAT
     hu[(body < 1) & (body > 0.965)] = 30  # skin
-    hu[ellipse(at, (0, 0), (width - 13, depth - 11), 2.4) < 1] = MUSCLE
+    hu[ellipse(at, (0, 0), (width - 13, depth - 11), 2.25) < 1] = MUSCLE
     _shoulders(hu, at)
     inner, deep = cage(at.z)
     ring = ellipse(at, (0, 0), (inner + 6, deep + 6), 2.2)
     hu[(ring < 1.35) & (ring > 1.14) & (body < 0.9)] = FAT / 2
     _ribs(hu, at)
-    hu[ellipse(at, (0, 0), (inner, deep), 2.2) < 1] = FAT + 30  # between the pleurae
+    hu[ellipse(at, (0, 0), (inner, deep), 2.2) < 1] = FAT + 40  # between the pleurae
 
 
 def _shoulders(hu: Field, at: Plane) -> None:

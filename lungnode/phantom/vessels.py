@@ -9,39 +9,31 @@ from lungnode.phantom.body import CARINA_MM, Field, Mask, Plane
 
 Segments = NDArray[np.float32]  # shape (n, 7): start x, y, z, end x, y, z, radius; millimetres
 
-GENERATIONS: Final = 7  # forks; the last vessels are below a pixel wide
-TRUNK_MM: Final = 6.5  # radius at the hilum
-THINNER: Final = 0.76  # a branch's radius; two of them carry what one did (Murray: 0.79)
-BRONCHUS_GENERATIONS: Final = 3
+LOBAR: Final = 11  # branches that leave the hilum
+GENERATIONS: Final = 8  # forks; the last vessels are below a pixel wide
+TRUNK_MM: Final = 4.6  # radius of a lobar branch
+TRUNK_LENGTH_MM: Final = 24.0
+THINNER: Final = 0.77  # a branch's radius; two of them carry what one did (Murray's law: 0.79)
+SHORTER: Final = 0.87
 
 
 def grow(rng: np.random.Generator, side: int) -> Segments:
     """Grow the vessels of one lung from its hilum outwards."""
-    hilum = np.array([side * 30.0, 6.0, CARINA_MM - 12])
-    segments: list[Segments] = []
-    # Lobar branches start up and back, up and front, outwards, down and front, down and back, straight down.
-    starts = np.array(
-        [
-            [0.5, 0.35, 0.9],
-            [0.6, -0.5, 0.7],
-            [1, 0.1, 0.1],
-            [0.6, -0.6, -0.7],
-            [0.5, 0.6, -0.9],
-            [0.4, 0.2, -1],
-        ]
-    )
-    for direction in starts * [side, 1, 1]:
-        ends = np.array([hilum])
-        ways = direction[None] / np.linalg.norm(direction)
-        radius, length = TRUNK_MM * 0.8, 30.0
-        for _ in range(GENERATIONS):
-            tips = ends + ways * length * rng.uniform(0.7, 1.3, (len(ends), 1))
-            segments.append(
-                np.concatenate([ends, tips, np.full((len(ends), 1), radius)], axis=1).astype(np.float32)
-            )
-            ends, ways = _fork(rng, tips, ways)
-            radius, length = radius * THINNER, length * 0.86
-    return np.concatenate(segments)
+    ends = np.tile([side * 31.0, 6.0, CARINA_MM - 14], (LOBAR, 1))
+    # Spread over the half sphere that faces the lung: a golden spiral leaves no part without vessels.
+    up = np.linspace(-0.95, 0.9, LOBAR)
+    turn = np.arange(LOBAR) * np.pi * 0.618 % np.pi - np.pi / 2 + rng.normal(0, 0.2, LOBAR)
+    flat = np.sqrt(1 - up**2)
+    ways = np.column_stack([side * flat * np.cos(turn), flat * np.sin(turn), up])
+    radius, length = TRUNK_MM, TRUNK_LENGTH_MM
+    segments: list[NDArray[np.float64]] = []
+    for _ in range(GENERATIONS):
+        tips = ends + ways * length * rng.uniform(0.6, 1.4, (len(ends), 1))
+        widths = radius * rng.uniform(0.75, 1.15, (len(ends), 1))
+        segments.append(np.concatenate([ends, tips, widths], axis=1))
+        ends, ways = _fork(rng, tips, ways)
+        radius, length = radius * THINNER, length * SHORTER
+    return np.concatenate(segments).astype(np.float32)
 
 
 def _fork(
@@ -57,7 +49,7 @@ def _fork(
 
 def bronchi(side: int) -> Segments:
     """Return the main bronchus of one side and its first branches; the radius is the lumen's."""
-    carina = [0.0, 14.0, CARINA_MM + 6]
+    carina = [0.0, 14.0, CARINA_MM - 8]
     hilum = [side * 34.0, 12.0, CARINA_MM - 20]
     ends = ([side * 60, 4, CARINA_MM - 12], [side * 52, 30, CARINA_MM - 58], [side * 50, -18, CARINA_MM + 18])
     rows = [[*carina, *hilum, 6.0]] + [[*hilum, *end, 3.2] for end in ends]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lungnode.phantom import vessels
-from lungnode.phantom.body import APEX_MM, BLOOD, CHEST_MM, DOME_MM, Field, Mask, Plane, draw_body, plane
+from lungnode.phantom.body import APEX_MM, BLOOD, CHEST_MM, DOME_MM, FAT, Field, Mask, Plane, draw_body, plane
 
 FIELD_OF_VIEW_MM: Final = 390.0
 PARENCHYMA: Final = -865.0  # HU, at the front
@@ -18,7 +18,9 @@ TEXTURE: Final = 22.0  # HU, of lung
 NOISE: Final = 14.0  # HU, of the scanner
 BLUR_MM: Final = 0.55  # of the scanner and its kernel
 WALL_MM: Final = 1.3  # of a bronchus
-LESIONS: Final = 9
+TISSUE: Final = 16.0  # HU, unevenness of muscle and fat
+LESIONS: Final = 14
+GROUND_GLASS: Final = -430.0  # HU, where a lesion is full; -650 at its edge
 SEEN_MM2: Final = 20.0  # of lung on a slice that counts as showing it
 LESION_MM2: Final = 30.0  # of opacity that counts as a lesion
 OPAQUE: Final = 0.3  # share of opacity in a pixel that is seen
@@ -39,15 +41,15 @@ def draw(slices: int, size: int, seed: int, *, lesions: bool) -> Iterator[Slice]
     rng = np.random.default_rng(seed)
     tree = np.concatenate([vessels.grow(rng, -1), vessels.grow(rng, +1)])
     airways = np.concatenate([vessels.bronchi(-1), vessels.bronchi(+1)])
-    spots = _lesions(rng) if lesions else np.zeros((0, 7))
+    spots = _lesions(rng) if lesions else np.zeros((0, 6))
     pixel = FIELD_OF_VIEW_MM / size
     for index in range(slices):
         at = plane(size, pixel, -(index + 0.5) * CHEST_MM / slices)
         own = np.random.default_rng([seed, index])
         hu, lungs = draw_body(at)
-        _fill_lungs(hu, at, lungs, own)
+        _texture(hu, at, lungs, own)
         density = _density(at, spots, own) * lungs
-        hu += density * (spots[:, 6].mean() if len(spots) else 0) - density * hu
+        hu += density * (GROUND_GLASS - hu)
         vessels.draw(hu, at, tree, BLOOD, lungs)
         walls = airways + np.array([0, 0, 0, 0, 0, 0, WALL_MM], np.float32)
         vessels.draw(hu, at, walls, BLOOD)
@@ -60,21 +62,23 @@ def draw(slices: int, size: int, seed: int, *, lesions: bool) -> Iterator[Slice]
         )
 
 
-def _fill_lungs(hu: Field, at: Plane, lungs: Mask, rng: np.random.Generator) -> None:
+def _texture(hu: Field, at: Plane, lungs: Mask, rng: np.random.Generator) -> None:
+    body = hu > 2 * FAT
+    hu += body * TISSUE * _noise(rng, hu.shape, 2.5)
     texture = _noise(rng, hu.shape, 1.6) * TEXTURE
     depth = np.broadcast_to(np.clip((at.y + 80) / 160, 0, 1) * DEPENDENT, hu.shape)
     hu[lungs] = (PARENCHYMA + depth + texture)[lungs]
 
 
 def _lesions(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Place ground-glass opacities at the pleura, more at the back and below: x, y, z, axes x, y, z, HU."""
+    """Place ground-glass opacities at the pleura, more at the back and below: rows of centre and axes."""
     angle = rng.uniform(0.0, 1.9, LESIONS)  # 0 is the back, pi/2 the side
     side = np.where(np.arange(LESIONS) % 2, 1, -1)
-    z = rng.uniform(DOME_MM[0] - 10, APEX_MM[0] - 60, LESIONS)
+    z = rng.uniform(DOME_MM[0] - 35, APEX_MM[0] - 50, LESIONS)
     x = side * (66 + np.sin(angle) * 52)
     y = -2 + np.cos(angle) * 74
-    axes = rng.uniform([13, 10, 9], [30, 22, 20], (LESIONS, 3))
-    return np.column_stack([x, y, z, axes, rng.uniform(-620, -380, LESIONS)])
+    axes = rng.uniform([13, 11, 10], [32, 24, 24], (LESIONS, 3))
+    return np.column_stack([x, y, z, axes])
 
 
 def _density(at: Plane, spots: NDArray[np.float64], rng: np.random.Generator) -> Field:
@@ -85,7 +89,7 @@ def _density(at: Plane, spots: NDArray[np.float64], rng: np.random.Generator) ->
     if not len(near):
         return density
     uneven = 1 + 0.22 * _noise(rng, shape, 3.0)
-    for x, y, z, wide, deep, high, _ in near:
+    for x, y, z, wide, deep, high in near:
         level = ((at.x - x) / wide) ** 2 + ((at.y - y) / deep) ** 2 + ((at.z - z) / high) ** 2
         density = np.maximum(density, np.clip(1.5 * (1 - level * uneven), 0, 1).astype(np.float32))
     return np.asarray(density * np.clip(uneven, 0.4, 1), np.float32)
