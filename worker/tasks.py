@@ -7,10 +7,12 @@ wait for peers, so they run in threads.
 
 import logging
 import mmap
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 
 from db.session import open_engine
 from lungnode.errors import LungnodeError, UnavailableError
@@ -53,6 +55,8 @@ def serve(settings: Settings, queue: str) -> int:
     options = _analyses if queue == ANALYSIS_QUEUE else _deliveries
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Celery warns root because of pickled messages; ours are row numbers in JSON.
+    warnings.simplefilter("ignore", SecurityWarning)
     worker = app.Worker(
         queues=[queue],
         hostname=f"{queue}@%h",

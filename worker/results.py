@@ -1,0 +1,147 @@
+"""What an analysis leaves: files that were durable before their rows were committed, and deliveries of them.
+
+Files are staged first and moved into place inside the transaction that commits their rows, which only the
+owner of the analysis can do. So a run that lost its row never touches the files of the one that took over.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.models import Delivery, Output
+from db.work import Claim, finish
+from lungnode.settings import Destination
+from worker.header import SOURCE_CHARACTER_SET
+from worker.outputs import Composed
+from worker.parcel import groups_to_choose_from
+from worker.result import Verdict
+from worker.study import Revision
+
+_ALWAYS: Final = ("sr", "sc")  # composed even where no destination wants them: a later one may
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Composed files that wait for their transaction."""
+
+    folder: Path
+    outputs: tuple[Output, ...]
+
+
+def wanted_groups(destination: Destination, verdict: Verdict) -> tuple[str, ...]:
+    """Return the output groups that a destination gets, in the order it gets them."""
+    if verdict is Verdict.NOT_APPLICABLE and not destination.not_applicable:
+        return ()
+    mark = SOURCE_CHARACTER_SET if destination.keep_character_set else ""
+    names = {"sr": "sr", "sc": "sc-multi" if destination.multi_frame else "sc", "pm": "pm"}
+    has_images = verdict not in (Verdict.NOT_APPLICABLE, Verdict.ERROR)
+    return tuple(names[kind] + mark for kind in destination.outputs if kind == "sr" or has_images)
+
+
+def groups_to_compose(destinations: Iterable[Destination], verdict: Verdict) -> tuple[str, ...]:
+    """Return every group that may be sent, a report in all its classes."""
+    wanted = {group for destination in destinations for group in wanted_groups(destination, verdict)}
+    if verdict is Verdict.ERROR:
+        wanted.add("sr")
+    elif verdict is not Verdict.NOT_APPLICABLE:
+        wanted.update(_ALWAYS)
+    return tuple(sorted({choice for group in wanted for choice in groups_to_choose_from(group)}))
+
+
+def stage(outputs: Path, revision: Revision, composed: Sequence[Composed]) -> Staged:
+    """Write the composed objects to a folder of their own, synchronised."""
+    folder = outputs / "staging" / f"{revision.analysis_id}-{os.urandom(4).hex()}"
+    folder.mkdir(parents=True)
+    return Staged(folder, tuple(_stage_one(folder, revision, each) for each in composed))
+
+
+def _stage_one(folder: Path, revision: Revision, composed: Composed) -> Output:
+    encoded = BytesIO()
+    composed.dataset.save_as(encoded, enforce_file_format=True)
+    content = encoded.getvalue()
+    uid = str(composed.dataset.SOPInstanceUID)
+    with (folder / f"{uid}.dcm").open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return Output(
+        analysis_id=revision.analysis_id,
+        group=composed.group,
+        sop_class_uid=str(composed.dataset.SOPClassUID),
+        sop_instance_uid=uid,
+        series_instance_uid=str(composed.dataset.SeriesInstanceUID),
+        path=f"{revision.study_instance_uid}/{revision.revision}/{uid}.dcm",
+        size=len(content),
+        digest=sha256(content).hexdigest(),
+    )
+
+
+def discard(staged: Staged) -> None:
+    """Remove what was staged, and what runs that were killed left of the same analysis."""
+    prefix = staged.folder.name.partition("-")[0]
+    for leftover in staged.folder.parent.glob(f"{prefix}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def commit(session: Session, held: Claim, values: dict[str, Any], staged: Staged, outputs: Path) -> bool:
+    """End the analysis with `values` and its outputs; False when another run took it over.
+
+    Outputs that an earlier run committed stay as they are: a peer may have them already.
+    """
+    if not finish(session, held, values):
+        return False
+    if session.scalar(select(Output.id).where(Output.analysis_id == held.row_id).limit(1)) is not None:
+        return True
+    for output in staged.outputs:
+        target = outputs / output.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (staged.folder / target.name).rename(target)
+    for folder in {(outputs / output.path).parent for output in staged.outputs}:
+        _synchronise(folder)
+        _synchronise(folder.parent)
+    session.add_all(staged.outputs)
+    session.flush()
+    return True
+
+
+def add_deliveries(
+    session: Session, revision: Revision, destinations: Sequence[Destination], verdict: Verdict, now: datetime
+) -> list[int]:
+    """Queue what each destination gets; return the first delivery of each, for the others wait for it."""
+    existing = select(Output.group).where(Output.analysis_id == revision.analysis_id).distinct()
+    made = set(session.scalars(existing))
+    first = []
+    for destination in destinations:
+        rows = [
+            Delivery(
+                analysis_id=revision.analysis_id,
+                destination=destination.name,
+                group=group,
+                due_at=now,
+                created_at=now,
+            )
+            for group in wanted_groups(destination, verdict)
+            if group in made
+        ]
+        for row in rows:  # one by one: their numbers are their order
+            session.add(row)
+            session.flush()
+        first += [row.id for row in rows[:1]]
+    return first
+
+
+def _synchronise(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

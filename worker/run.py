@@ -1,0 +1,171 @@
+"""An analysis from its row to its results: claim, read, analyse, compose, keep, deliver."""
+
+import logging
+import time
+import traceback
+from threading import Event
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.orm import Session
+
+from db.models import Analysis, AnalysisState
+from db.session import transaction
+from db.work import ANALYSES, Claim, Retry, claim, fail, give_back
+from lungnode.rules import destinations_of
+from lungnode.runtime import SHIPPED_MODEL, Model, load_model
+from worker.analysis import analyse
+from worker.conduct import Conduct, Stopwatch
+from worker.hold import Node, Stopped, kept, new_owner
+from worker.loading import read_grays
+from worker.making import compose_results, failed_finding
+from worker.result import StudyFinding, Verdict
+from worker.results import Staged, add_deliveries, commit, discard, stage
+from worker.study import Images, Revision, read_images, read_revision
+
+_LOG = logging.getLogger(__name__)
+_BACKOFF_S: Final = 5.0
+_BACKOFF_MAX_S: Final = 300.0
+_UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
+_ENDS: Final = {
+    Verdict.NOT_APPLICABLE: AnalysisState.NOT_APPLICABLE,
+    Verdict.ERROR: AnalysisState.QUARANTINED,
+}
+
+
+class Analyst:
+    """One warm model, and the rows it works on."""
+
+    def __init__(self, node: Node, model: Model | None = None) -> None:
+        settings = node.settings.analysis
+        self._node = node
+        self._model = model or load_model(settings.model or SHIPPED_MODEL, settings.batch)
+        size = self._model.info.size
+        self._model.predict(np.zeros((self._model.batch, size, size), np.uint8))  # the first call is slow
+
+    def analyse_row(self, row_id: int) -> list[int]:
+        """Analyse one study if it is due and nobody else has it; return the deliveries that can start."""
+        node, held = self._node, Claim(ANALYSES, row_id, new_owner())
+        lease_s = node.settings.analysis.lease_s
+        with transaction(node.engine) as session:
+            if _is_behind(session, row_id) or not claim(session, held, node.clock(), lease_s):
+                return []
+            revision = read_revision(session, row_id, node.settings.archive)
+        try:
+            with kept(node, held, lease_s) as lost:
+                return self._analyse(held, revision, lost)
+        except Stopped:
+            with transaction(node.engine) as session:
+                give_back(session, held, node.clock())
+            _LOG.info("analysis %s of %s put back", row_id, revision.study_instance_uid)
+        except Exception as error:  # noqa: BLE001 - no study may stop the worker; its row keeps the traceback
+            self._fail(held, revision, error)
+        return []
+
+    def _analyse(self, held: Claim, revision: Revision, lost: Event) -> list[int]:
+        watch = Stopwatch(time.monotonic)
+        with watch.phase("read"):
+            images = read_images(revision.paths)
+        finding, seconds = self._find(revision, images, lost)
+        watch.seconds |= seconds
+        with watch.phase("compose"):
+            composed = compose_results(finding, revision, images, self._node.settings, self._model.info)
+        with watch.phase("write"):
+            staged = stage(self._node.settings.outputs, revision, composed)
+        try:
+            values = self._values(finding, images, watch.seconds)
+            return self._keep(held, revision, finding, values, staged)
+        finally:
+            discard(staged)
+
+    def _find(self, revision: Revision, images: Images, lost: Event) -> tuple[StudyFinding, dict[str, float]]:
+        if revision.attempts > self._node.settings.analysis.max_attempts:
+            return failed_finding(revision, images, self._model.info.threshold), {}
+
+        def proceed(_phase: str, _done: int, _total: int) -> None:
+            if lost.is_set() or self._node.stopping():
+                raise Stopped
+
+        return analyse(images.headers, read_grays, self._model, Conduct(time.monotonic, proceed))
+
+    def _keep(
+        self, held: Claim, revision: Revision, finding: StudyFinding, values: dict[str, Any], staged: Staged
+    ) -> list[int]:
+        settings, now = self._node.settings, self._node.clock()
+        with transaction(self._node.engine) as session:
+            if not commit(session, held, values, staged, settings.outputs):
+                return []
+            _make_next_revision_due(session, held.row_id)
+            destinations = destinations_of(settings, revision.rule)
+            first = add_deliveries(session, revision, destinations, finding.verdict, now)
+        _LOG.info("analysis %s of %s: %s", held.row_id, revision.study_instance_uid, finding.verdict)
+        return first
+
+    def _values(self, finding: StudyFinding, images: Images, seconds: dict[str, float]) -> dict[str, Any]:
+        info = self._model.info
+        return {
+            "state": _ENDS.get(finding.verdict, AnalysisState.DONE),
+            "finished_at": self._node.clock(),
+            "model": f"{info.name} {info.version}",
+            "model_digest": info.digest,
+            "verdict": finding.verdict,
+            "probability": finding.probability,
+            "threshold": finding.threshold,
+            "reason": finding.reason,
+            "details": _details(finding, images),
+            "phases": {name: round(value, 3) for name, value in seconds.items()},
+        }
+
+    def _fail(self, held: Claim, revision: Revision, error: Exception) -> None:
+        # The message may quote the data set, so it goes into the row and not into the log.
+        reason = f"Attempt {revision.attempts} failed: {type(error).__name__}, {error}"
+        values = {"reason": reason, "error": "".join(traceback.format_exception(error))}
+        retry = Retry(self._node.settings.analysis.max_attempts, _BACKOFF_S, _BACKOFF_MAX_S)
+        with transaction(self._node.engine) as session:
+            state = fail(session, held, values, retry, self._node.clock())
+        _LOG.error(
+            "analysis %s of %s: attempt %d failed with %s; now %s",
+            held.row_id,
+            revision.study_instance_uid,
+            revision.attempts,
+            type(error).__name__,
+            state or "taken back",
+        )
+
+
+def _details(finding: StudyFinding, images: Images) -> dict[str, Any]:
+    slices = [
+        {"sop_instance_uid": s.sop_instance_uid, "frame": s.frame, "probability": s.probability}
+        for s in finding.slices
+    ]
+    return {
+        "series_instance_uid": finding.series_instance_uid,
+        "choice": list(finding.choice),
+        "unreadable": list(images.unreadable),
+        "slices": slices,
+    }
+
+
+def _is_behind(session: Session, row_id: int) -> bool:
+    """Tell whether an earlier revision is not finished: the report names the one before."""
+    row = session.get(Analysis, row_id)
+    if row is None:
+        return True
+    earlier = select(Analysis.id).where(
+        Analysis.study_id == row.study_id,
+        Analysis.revision < row.revision,
+        Analysis.state.in_(_UNFINISHED),
+    )
+    return session.scalar(earlier.limit(1)) is not None
+
+
+def _make_next_revision_due(session: Session, row_id: int) -> None:
+    """Let the clerk's next sweep wake the revisions that waited for this one."""
+    row = session.get_one(Analysis, row_id)
+    later: tuple[ColumnElement[bool], ...] = (
+        Analysis.study_id == row.study_id,
+        Analysis.revision > row.revision,
+    )
+    statement = update(Analysis).where(*later).values(woken_at=None)
+    session.execute(statement.execution_options(synchronize_session=False))

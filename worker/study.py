@@ -1,0 +1,97 @@
+"""What an analysis reads: one revision of a study, from its rows and its files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from pydicom import Dataset
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from db.models import Analysis, Disposition, Instance, Output, Study
+from lungnode.errors import UnusableError
+from lungnode.series import SliceHeader, slice_headers
+from worker.loading import read_instance
+
+Reference = tuple[str, str, str]  # series, SOP class and SOP Instance UID
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision of a study, as its rows say."""
+
+    analysis_id: int
+    study_instance_uid: str
+    revision: int
+    rule: str
+    completeness: str
+    created_at: datetime
+    attempts: int
+    reason: str  # of the last failure
+    paths: tuple[Path, ...]
+    predecessors: dict[str, tuple[Reference, ...]]  # the report of the revision before, by output group
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a revision, as their headers say."""
+
+    headers: tuple[SliceHeader, ...]
+    sources: dict[str, Dataset]  # by SOP Instance UID, without pixels
+    unreadable: tuple[str, ...] = field(default=())  # a sentence each
+
+
+def read_revision(session: Session, analysis_id: int, archive: Path) -> Revision:
+    """Read what there is to analyse: conflicting instances and our own results are left out."""
+    row = session.get_one(Analysis, analysis_id)
+    study = session.get_one(Study, row.study_id)
+    chosen = select(Instance.path).where(
+        Instance.study_id == row.study_id,
+        Instance.revision <= row.revision,
+        Instance.disposition == Disposition.ARCHIVED,
+    )
+    return Revision(
+        analysis_id=analysis_id,
+        study_instance_uid=study.study_instance_uid,
+        revision=row.revision,
+        rule=study.rule,
+        completeness=row.completeness,
+        created_at=row.created_at,
+        attempts=row.attempts,
+        reason=row.reason,
+        paths=tuple(archive / path for path in session.scalars(chosen.order_by(Instance.id))),
+        predecessors=_predecessors(session, row),
+    )
+
+
+def _predecessors(session: Session, row: Analysis) -> dict[str, tuple[Reference, ...]]:
+    """Return the latest earlier report in each of its classes: a PACS holds one of them."""
+    reports = (
+        select(Analysis.revision, Output)
+        .join(Output, Output.analysis_id == Analysis.id)
+        .where(Analysis.study_id == row.study_id, Analysis.revision < row.revision)
+        .where(Output.group.startswith("sr"))
+        .order_by(Analysis.revision)
+    )
+    found = session.execute(reports).all()
+    return {
+        output.group: ((output.series_instance_uid, output.sop_class_uid, output.sop_instance_uid),)
+        for _, output in found
+    }
+
+
+def read_images(paths: Sequence[Path]) -> Images:
+    """Read the headers of all files; one that cannot be read is told, not raised."""
+    headers: list[SliceHeader] = []
+    sources: dict[str, Dataset] = {}
+    unreadable = []
+    for path in paths:
+        try:
+            instance = read_instance(path, pixels=False)
+            if "Rows" in instance:
+                headers += slice_headers(instance, path)
+                sources[str(instance.SOPInstanceUID)] = instance
+        except UnusableError as error:
+            unreadable.append(str(error))
+    return Images(tuple(headers), sources, tuple(unreadable))
