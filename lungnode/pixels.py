@@ -33,6 +33,7 @@ AIR_HU: Final = -1024.0  # the least a 12-bit CT image holds; padding lies below
 PAPER_EDGE: Final = 50 / 512  # of the height, cut from top and bottom; the paper's
 LUNG_MARGIN: Final = 0.04  # of the box's longer side, so that pleura and chest wall stay in sight
 MIN_LUNG_SIDE: Final = 0.25  # of the matrix; a smaller box is an apex or no lung and would be blown up
+MIN_LUNG_WIDTH: Final = 0.8  # of the box's height; a narrower box has lost one of two lungs
 
 
 def hounsfield(ds: Dataset, frame: int | None = None) -> Hounsfield:
@@ -140,9 +141,10 @@ def _lung_box(gray: Gray) -> Box | None:
     if not rows.size:
         return None
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    if right - left < MIN_LUNG_SIDE * gray.shape[1] and bottom - top < MIN_LUNG_SIDE * gray.shape[0]:
+    height, width = bottom - top, right - left
+    if max(width / gray.shape[1], height / gray.shape[0]) < MIN_LUNG_SIDE or width < MIN_LUNG_WIDTH * height:
         return None
-    margin = round(LUNG_MARGIN * max(bottom - top, right - left))
+    margin = round(LUNG_MARGIN * max(height, width))
     return Box(
         max(top - margin, 0),
         min(bottom + margin, gray.shape[0]),
