@@ -32,6 +32,7 @@ from pydicom.uid import (
 
 from lungnode.codestream import jpeg2000_size, jpeg_size
 from lungnode.errors import UnusableError
+from lungnode.untrusted import untrusted
 
 Stored = NDArray[np.int32]  # shape (rows, columns), stored values with their sign
 
@@ -83,14 +84,10 @@ def stored_values(ds: Dataset, frame: int = 1) -> Stored:
     Raises:
         UnusableError: No pixel data, unusable attributes, a retired syntax, or damaged bytes.
     """
-    try:
+    with untrusted("The pixel data cannot be decoded"):
         layout = read_layout(ds, frame)
         read = _decompress if layout.syntax.is_encapsulated else _native
         return _with_sign(read(ds, layout, frame), layout)
-    except UnusableError:
-        raise
-    except Exception as error:  # untrusted bytes: pydicom and the codecs raise nearly everything
-        raise UnusableError(f"The pixel data cannot be decoded: {_sentence(error)}.") from error
 
 
 def read_layout(ds: Dataset, frame: int = 1) -> Layout:
@@ -211,7 +208,3 @@ def _with_sign(values: NDArray[Any], layout: Layout) -> Stored:
     raised = values.astype(np.uint32) << np.uint32(above)
     kind = np.int32 if layout.signed else np.uint32
     return (raised.view(kind) >> kind(unused)).astype(np.int32)
-
-
-def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}, {str(error).strip().rstrip('.')}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from lungnode.errors import UnusableError
+from lungnode.untrusted import untrusted
 
 Gray = NDArray[np.uint8]  # shape (rows, columns), lung window, 0 is black
 
@@ -73,8 +74,8 @@ def _check(picture: ImageFile.ImageFile, data: bytes) -> None:
 
 
 def _gray(picture: Image.Image) -> Gray:
-    try:
-        # Truncated and damaged streams are found here: Pillow decodes at the first access.
+    # Truncated and damaged streams are found here: Pillow decodes at the first access.
+    with untrusted("The picture cannot be decoded; it is damaged or truncated"):
         upright = ImageOps.exif_transpose(picture)
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             upright = upright.convert("RGBA")
@@ -82,7 +83,3 @@ def _gray(picture: Image.Image) -> Gray:
         if upright.mode == "CMYK":
             upright = upright.convert("RGB")
         return np.asarray(upright.convert("L"), dtype=np.uint8)
-    except Exception as error:  # untrusted bytes: zlib, struct, EXIF and the codecs raise what they like
-        raise UnusableError(
-            f"The picture cannot be decoded; it is damaged or truncated ({error})."
-        ) from error

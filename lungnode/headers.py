@@ -12,6 +12,7 @@ from pydicom import Dataset
 
 from lungnode.decode import MAX_FRAMES
 from lungnode.errors import UnusableError
+from lungnode.untrusted import untrusted
 
 Vector = tuple[float, float, float]
 Orientation = tuple[float, float, float, float, float, float]  # row cosines, then column cosines
@@ -58,19 +59,17 @@ def slice_headers(ds: Dataset, path: Path) -> list[SliceHeader]:
     Raises:
         UnusableError: A UID is missing, or a value cannot be read.
     """
-    try:
-        frames = int(ds.get("NumberOfFrames") or 1)
-        if not 1 <= frames <= MAX_FRAMES:
-            raise UnusableError(f"Number of Frames is {frames}; it must lie in 1 to {MAX_FRAMES}.")  # noqa: TRY301 - re-raised below as it is
+    with untrusted(f"The headers of {path.name} cannot be read"):
+        frames = _number(ds.get("NumberOfFrames")) or 1
+        _check_frames(frames)
         if "PerFrameFunctionalGroupsSequence" not in ds and frames == 1:
             return [_header(ds, path, None)]
         return [_header(ds, path, frame) for frame in range(1, frames + 1)]
-    except UnusableError:
-        raise
-    except Exception as error:  # untrusted bytes: pydicom decodes values when they are first read
-        raise UnusableError(
-            f"The headers of {path.name} cannot be read: {type(error).__name__}, {error}."
-        ) from error
+
+
+def _check_frames(frames: int) -> None:
+    if not 1 <= frames <= MAX_FRAMES:
+        raise UnusableError(f"Number of Frames is {frames}; it must lie in 1 to {MAX_FRAMES}.")
 
 
 def _header(ds: Dataset, path: Path, frame: int | None) -> SliceHeader:

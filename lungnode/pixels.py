@@ -11,6 +11,7 @@ from lungnode.decode import Stored, stored_values
 from lungnode.errors import UnusableError
 from lungnode.gray import Box, Gray, read_image
 from lungnode.lungs import lung_mask
+from lungnode.untrusted import untrusted
 
 __all__ = [
     "Box",
@@ -48,15 +49,16 @@ def hounsfield(ds: Dataset, frame: int | None = None) -> Hounsfield:
     Raises:
         UnusableError: No CT, no Hounsfield units, or pixels that cannot be decoded.
     """
-    _check_is_ct(ds)
     number = 1 if frame is None else frame
-    slope, intercept = _rescale(ds, number)
-    stored = stored_values(ds, number)
-    values: Hounsfield = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    padding = _padding(ds, stored)
-    if padding is not None:
-        values[padding] = AIR_HU
-    return values.clip(min=np.float32(AIR_HU))
+    with untrusted("The image cannot be read"):
+        _check_is_ct(ds)
+        slope, intercept = _rescale(ds, number)
+        stored = stored_values(ds, number)
+        values: Hounsfield = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+        padding = _padding(ds, stored)
+        if padding is not None:
+            values[padding] = AIR_HU
+        return values.clip(min=np.float32(AIR_HU))
 
 
 def _check_is_ct(ds: Dataset) -> None:
