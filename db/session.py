@@ -21,14 +21,14 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _UPGRADE_LOCK: Final = 5_864_230_911
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, lock_wait_s: float = LOCK_WAIT_S) -> Engine:
     """Make an engine for `url`; nothing is connected yet."""
     parsed = make_url(url)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed, pool_pre_ping=True)
-    engine = create_engine(parsed, connect_args={"timeout": LOCK_WAIT_S})
+    engine = create_engine(parsed, connect_args={"timeout": lock_wait_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediately)
     return engine

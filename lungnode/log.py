@@ -10,7 +10,6 @@ from typing import Final
 # pynetdicom and pydicom log identifiers and values at debug level: patients' names would reach the log.
 _TALKATIVE: Final = (
     "pynetdicom",
-    "pydicom",
     "highdicom",
     "alembic",
     "kombu",
@@ -19,6 +18,7 @@ _TALKATIVE: Final = (
     "tensorflow",
     "PIL",
 )
+_QUOTING: Final = ("pydicom",)  # its warnings quote the value that is wrong, which may be a name
 
 
 def start_log(level: str) -> None:
@@ -31,3 +31,5 @@ def start_log(level: str) -> None:
     )
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _QUOTING:
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -14,6 +14,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db.session import open_engine, upgrade
+from lungnode.settings import Settings
+from tests.spooling import ClerkNode
 
 SHARED_DATA: Final = Path(__file__).resolve().parents[2] / "shared/data"
 _PG_BINARIES: Final = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -102,3 +104,20 @@ def engine(database_url: str) -> Iterator[Engine]:
     upgrade(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def clerk_node(engine: Engine, tmp_path: Path) -> ClerkNode:
+    """A clerk with an empty data folder, on SQLite and on PostgreSQL."""
+    return ClerkNode(engine, Settings(data=tmp_path / "data"))
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the test's own."""
+    shared_memory = Path("/dev/shm")  # noqa: S108 - a file system that Linux always has
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="lungnode-", dir=shared_memory))
+    yield folder
+    shutil.rmtree(folder)

@@ -1,9 +1,142 @@
-from sqlalchemy import Engine, inspect
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
-from db.models import Base
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, func, select, text
+
+from db.models import Base, Instance, Study
+from db.session import open_engine, transaction, upgrade
+from lungnode.errors import UnavailableError
+from tests.spooling import NOON
 
 
-def test_the_migrations_make_every_table_of_the_models(engine: Engine) -> None:
-    tables = set(inspect(engine).get_table_names())
+def study(uid: str = "1.2.3", **columns: object) -> Study:
+    return Study(**{"study_instance_uid": uid, "created_at": NOON, "changed_at": NOON} | columns)
 
-    assert tables == {*Base.metadata.tables, "alembic_version"}
+
+def test_the_migrations_and_the_models_describe_the_same_tables(engine: Engine) -> None:
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+
+    assert differences == []
+
+
+def test_an_upgrade_may_be_repeated_and_keeps_the_rows(engine: Engine) -> None:
+    with transaction(engine) as session:
+        session.add(study())
+
+    upgrade(engine)
+
+    with transaction(engine) as session:
+        assert session.scalar(select(func.count()).select_from(Study)) == 1
+
+
+def test_programs_that_start_together_upgrade_one_after_the_other(database_url: str) -> None:
+    barrier = threading.Barrier(4)
+
+    def start(_: int) -> None:
+        engine = open_engine(database_url)
+        barrier.wait()
+        upgrade(engine)
+        engine.dispose()
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(start, range(4)))
+
+    assert results == [None] * 4
+
+
+def test_an_upgrade_makes_the_folder_of_the_database(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/deep/down/lungnode.sqlite3")
+
+    upgrade(engine)
+
+    engine.dispose()
+    assert (tmp_path / "deep/down/lungnode.sqlite3").exists()
+
+
+def test_a_plain_postgresql_url_uses_psycopg() -> None:
+    engine = open_engine("postgresql://lungnode@localhost/lungnode")
+
+    assert engine.dialect.driver == "psycopg"
+
+
+def test_times_come_back_aware_and_in_utc(engine: Engine) -> None:
+    with transaction(engine) as session:
+        session.add(study(changed_at=datetime(2026, 3, 5, 13, tzinfo=timezone(timedelta(hours=1)))))
+
+    with transaction(engine) as session:
+        found = session.scalars(select(Study)).one()
+        assert found.changed_at == datetime(2026, 3, 5, 12, tzinfo=UTC)
+        assert found.changed_at.tzinfo is not None
+
+
+def test_a_time_without_a_zone_is_refused(engine: Engine) -> None:
+    with pytest.raises(Exception, match="time without a zone"), transaction(engine) as session:
+        session.add(study(changed_at=NOON.replace(tzinfo=None)))
+
+
+def test_an_absent_position_is_null_in_the_database(engine: Engine) -> None:
+    with transaction(engine) as session:
+        row = Instance(
+            study=study(),
+            series_instance_uid="1",
+            sop_instance_uid="2",
+            sop_class_uid="3",
+            transfer_syntax_uid="4",
+            path="5",
+            size=3_000_000_000,
+            digest="6",
+            received_at=NOON,
+            image_position=None,
+        )
+        session.add(row)
+
+    with transaction(engine) as session:
+        query = text("SELECT count(*) FROM instances WHERE image_position IS NULL")
+        assert session.scalar(query) == 1
+
+
+def test_a_failed_block_leaves_nothing_behind(engine: Engine) -> None:
+    def fail() -> None:
+        with transaction(engine) as session:
+            session.add(study())
+            session.flush()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+
+    with transaction(engine) as session:
+        assert session.scalar(select(func.count()).select_from(Study)) == 0
+
+
+def test_a_locked_database_is_unavailable_for_now(tmp_path: Path) -> None:
+    file = tmp_path / "lungnode.sqlite3"
+    engine = open_engine(f"sqlite:///{file}", lock_wait_s=0.05)
+    upgrade(engine)
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(UnavailableError, match="database is locked"), transaction(engine) as session:
+        session.add(study())
+
+    other.execute("ROLLBACK")
+    other.close()
+    with transaction(engine) as session:
+        session.add(study())
+    engine.dispose()
+
+
+def test_an_unreachable_server_is_unavailable_and_its_password_is_not_told(tmp_path: Path) -> None:
+    engine = open_engine(f"postgresql://lungnode:geheim@/lungnode?host={tmp_path}")
+
+    with pytest.raises(UnavailableError, match="unavailable") as caught:
+        upgrade(engine)
+
+    assert "geheim" not in str(caught.value)
