@@ -1,0 +1,1 @@
+"""Measurements beside other programs; each module says how it is run."""
