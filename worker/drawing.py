@@ -36,7 +36,9 @@ class Canvas:
         self, at: tuple[float, float], text: str, size: int, paint: Paint = WHITE, anchor: str = "la"
     ) -> None:
         """Write one line; `anchor` as in Pillow: "la" is left, ascender."""
-        self._pen.text(_scaled(at), text, font=font(size * SMOOTHING), fill=paint, anchor=anchor)
+        x, y = at
+        place = (x * SMOOTHING, y * SMOOTHING)
+        self._pen.text(place, text, font=font(size * SMOOTHING), fill=paint, anchor=anchor)
 
     def box(self, area: tuple[float, float, float, float], paint: Paint, radius: float = 0) -> None:
         """Fill a rectangle (left, top, right, bottom)."""

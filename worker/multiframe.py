@@ -28,10 +28,12 @@ def compose_captures(pictures: Sequence[Picture], context: Context, group: str, 
         if known[0].frame_of_reference_uid:
             made.FrameOfReferenceUID = known[0].frame_of_reference_uid
             made.PositionReferenceIndicator = None
-        made.FrameIncrementPointer = tag_for_keyword("PerFrameFunctionalGroupsSequence")
+        pointer = "PerFrameFunctionalGroupsSequence"
     else:
         made.PageNumberVector = list(range(1, len(pictures) + 1))
-        made.FrameIncrementPointer = tag_for_keyword("PageNumberVector")
+        pointer = "PageNumberVector"
+    if len(pictures) > 1:  # C.8.6.3: a single frame has no increment
+        made.FrameIncrementPointer = tag_for_keyword(pointer)
     return with_pixels(made, [picture.pixels for picture in pictures])
 
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Final
 
 from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
@@ -40,7 +40,6 @@ PATIENT: Final = (
     "OtherPatientNames",
     "EthnicGroup",
     "EthnicGroupCodeSequence",
-    "EthnicGroups",
     "PatientComments",
     "PatientSpeciesDescription",
     "PatientSpeciesCodeSequence",
@@ -169,7 +168,7 @@ def decoded(source: Dataset, keywords: Iterable[str]) -> Dataset:
     """Return a deep copy of these attributes of the source with all text decoded."""
     copied = Dataset()
     for keyword in keywords:
-        tag = Tag(tag_for_keyword(keyword) or 0)
+        tag = Tag(keyword)
         if tag in source:
             _copy_decoded(source, tag, copied)
     return copied
