@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import IO, Final
 
 from lungnode.errors import UnavailableError
 
@@ -77,7 +77,7 @@ class _Child:
         """Notice that the process ended, or start it when its time has come."""
         if self.process is None:
             if now >= self._not_before:
-                self.process, self._started_at = _start(self.role.command), now
+                self.process, self._started_at = start_child(self.role.command), now
         elif self.process.poll() is not None:
             self._plan_restart(self.process, now)
 
@@ -126,7 +126,10 @@ class Supervisor:
                 _kill_group(process)
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def start_child(
+    command: Sequence[str], environment: dict[str, str] | None = None, log: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process that ends when we do, in a group of its own; its output goes to `log`, else to ours."""
     parent = os.getpid()
     libc = ctypes.CDLL(None)
 
@@ -137,8 +140,14 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
             os._exit(1)
 
     # A group of its own: Ctrl-C reaches us alone, and a child's children can be killed with it.
-    # preexec_fn is unsafe only beside threads, and the supervisor has none.
-    return subprocess.Popen(command, process_group=0, preexec_fn=die_with_parent)  # noqa: PLW1509, S603
+    return subprocess.Popen(  # noqa: S603 - our own programs
+        command,
+        process_group=0,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - unsafe only beside threads, and we have none when we start
+        env=environment,
+        stdout=log,
+        stderr=log,
+    )
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

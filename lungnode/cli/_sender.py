@@ -1,0 +1,41 @@
+"""Sends DICOM files as they are over one association, as a scanner would."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydicom.filereader import read_file_meta_info
+
+from lungnode.errors import UnusableError
+from lungnode.settings import Destination
+from worker.destination import associated, describe
+
+
+def send(destination: Destination, calling_ae_title: str, paths: Sequence[Path]) -> int:
+    """Send all DICOM files of `paths` and return how many there were.
+
+    Raises:
+        UnusableError: There is none, or the peer refused one.
+        UnavailableError: The peer gives no association.
+    """
+    kinds = {path: kind for path in paths if (kind := _kind(path)) is not None}
+    if not kinds:
+        raise UnusableError("There is no DICOM file to send.")
+    proposed: dict[str, set[str]] = {}
+    for sop_class_uid, transfer_syntax_uid in kinds.values():
+        proposed.setdefault(sop_class_uid, set()).add(transfer_syntax_uid)
+    with associated(destination, calling_ae_title, proposed) as peer:
+        for path, (sop_class_uid, transfer_syntax_uid) in kinds.items():
+            answer = peer.store(path, transfer_syntax_uid, sop_class_uid)
+            if answer.status != 0:
+                said = "gave no answer" if answer.status is None else f"answered 0x{answer.status:04X}"
+                raise UnusableError(f"{describe(destination)} {said} to {path.name}.")
+    return len(kinds)
+
+
+def _kind(path: Path) -> tuple[str, str] | None:
+    """Return SOP class and transfer syntax; None for a file that is no DICOM file."""
+    try:
+        meta = read_file_meta_info(path)
+        return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
+    except Exception:  # noqa: BLE001 - untrusted bytes: what is no DICOM file is not sent
+        return None
