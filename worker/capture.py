@@ -3,6 +3,7 @@
 Source: PS3.3 A.8.1, Secondary Capture Image IOD.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,20 +76,21 @@ def capture_header(
 
 
 def _place(made: Dataset, plane: Plane) -> None:
-    """Say where the slice lies.
+    """Say how large the pixels are and, where the source names a frame of reference, where the slice lies.
 
     Source: PS3.3 C.7.6.2 Image Plane Module, C.7.4.1 Frame of Reference Module.
     """
     made.PixelSpacing = decimals(plane.spacing_mm)
+    if not plane.frame_of_reference_uid:
+        return
     made.ImagePositionPatient = decimals(plane.position_mm)
     made.ImageOrientationPatient = decimals(plane.orientation)
     made.SliceThickness = None if plane.thickness_mm is None else decimals([plane.thickness_mm])[0]
-    if plane.frame_of_reference_uid:
-        made.FrameOfReferenceUID = plane.frame_of_reference_uid
-        made.PositionReferenceIndicator = None
+    made.FrameOfReferenceUID = plane.frame_of_reference_uid
+    made.PositionReferenceIndicator = None
 
 
-def decimals(values: "tuple[float, ...] | list[float]") -> list[DSfloat]:
+def decimals(values: Sequence[float]) -> list[DSfloat]:
     """Return the values as decimal strings of at most 16 characters."""
     return [DSfloat(value, auto_format=True) for value in values]
 

@@ -16,18 +16,17 @@ from worker.result import Context
 
 
 def compose_captures(pictures: Sequence[Picture], context: Context, group: str, number: int) -> Dataset:
-    """Return all heatmaps of one matrix size as one image; frames without geometry carry none."""
+    """Return all heatmaps of one matrix size as one image; where one has no place, none is given."""
     made = capture_header(pictures[0].source, context, group, number, ("heatmaps", number))
     made.BurnedInAnnotation = "NO"
     made.DerivationDescription = "Class activation maps over the lung window"
     made.NumberOfFrames = len(pictures)
     planes = [plane_of(picture.source, picture.item.frame) for picture in pictures]
-    known = [plane for plane in planes if plane is not None]
+    known = [plane for plane in planes if plane is not None and plane.frame_of_reference_uid]
     if len(known) == len(pictures) and _aligned(known):
         add_functional_groups(made, [p.item for p in pictures], known, codes.SPATIAL_RESAMPLING)
-        if known[0].frame_of_reference_uid:
-            made.FrameOfReferenceUID = known[0].frame_of_reference_uid
-            made.PositionReferenceIndicator = None
+        made.FrameOfReferenceUID = known[0].frame_of_reference_uid
+        made.PositionReferenceIndicator = None
         pointer = "PerFrameFunctionalGroupsSequence"
     else:
         made.PageNumberVector = list(range(1, len(pictures) + 1))
