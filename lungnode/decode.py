@@ -5,7 +5,7 @@ becomes one UnusableError that names the rule and the value.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import imagecodecs
@@ -30,7 +30,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from lungnode.codestream import jpeg2000_size, jpeg_size
+from lungnode.codestream import Codestream, read_jpeg, read_jpeg2000
 from lungnode.errors import UnusableError
 from lungnode.untrusted import untrusted
 
@@ -41,11 +41,11 @@ MAX_FRAMES: Final = 20_000
 _NATIVE_TYPES: Final = {8: "u1", 16: "u2", 32: "u4"}
 
 _Codec = Callable[[bytes], NDArray[Any]]
-_Size = Callable[[bytes], tuple[int, int]]
-_JPEG: Final[tuple[_Codec, _Size]] = (imagecodecs.jpeg8_decode, jpeg_size)  # 8, 12 bits; lossless up to 16
-_JPEG_LS: Final[tuple[_Codec, _Size]] = (imagecodecs.jpegls_decode, jpeg_size)
-_JPEG_2000: Final[tuple[_Codec, _Size]] = (imagecodecs.jpeg2k_decode, jpeg2000_size)  # HTJ2K as well
-_CODECS: Final[dict[UID, tuple[_Codec, _Size]]] = {
+_Reader = Callable[[bytes], Codestream]
+_JPEG: Final[tuple[_Codec, _Reader]] = (imagecodecs.jpeg8_decode, read_jpeg)  # 8, 12 bits; lossless up to 16
+_JPEG_LS: Final[tuple[_Codec, _Reader]] = (imagecodecs.jpegls_decode, read_jpeg)
+_JPEG_2000: Final[tuple[_Codec, _Reader]] = (imagecodecs.jpeg2k_decode, read_jpeg2000)  # HTJ2K as well
+_CODECS: Final[dict[UID, tuple[_Codec, _Reader]]] = {
     JPEGBaseline8Bit: _JPEG,
     JPEGExtended12Bit: _JPEG,
     JPEGLossless: _JPEG,
@@ -86,8 +86,9 @@ def stored_values(ds: Dataset, frame: int = 1) -> Stored:
     """
     with untrusted("The pixel data cannot be decoded"):
         layout = read_layout(ds, frame)
-        read = _decompress if layout.syntax.is_encapsulated else _native
-        return _with_sign(read(ds, layout, frame), layout)
+        if not layout.syntax.is_encapsulated:
+            return _with_sign(_native(ds, layout, frame), layout)
+        return _decompress(_fragments(ds, layout, frame), layout)
 
 
 def read_layout(ds: Dataset, frame: int = 1) -> Layout:
@@ -163,30 +164,37 @@ def _native(ds: Dataset, layout: Layout, frame: int) -> NDArray[Any]:
     return np.frombuffer(ds.PixelData, kind, count, start).reshape(layout.rows, layout.columns)
 
 
-def _decompress(ds: Dataset, layout: Layout, frame: int) -> NDArray[Any]:
+def _fragments(ds: Dataset, layout: Layout, frame: int) -> bytes:
     if layout.syntax != RLELossless and layout.syntax not in _CODECS:
         raise UnusableError(
             f"Transfer syntax {layout.syntax} ({layout.syntax.name}) is retired or not one of CT; "
             "have the sender use another."
         )
-    data = get_frame(
-        ds.PixelData,
-        frame - 1,
-        number_of_frames=layout.frames,
-        extended_offsets=_extended_offsets(ds),
-    )
+    offsets = _extended_offsets(ds)
+    return get_frame(ds.PixelData, frame - 1, number_of_frames=layout.frames, extended_offsets=offsets)
+
+
+def _decompress(data: bytes, layout: Layout) -> Stored:
     shape = (layout.rows, layout.columns)
     if layout.syntax == RLELossless:
-        kind = np.dtype("<" + _NATIVE_TYPES[layout.bits_allocated])
-        # The size is ours, not the stream's: a damaged one fills less or is refused, never more.
-        out = bytearray(layout.rows * layout.columns * kind.itemsize)
-        imagecodecs.dicomrle_decode(data, kind, out=out)
-        return np.frombuffer(out, kind).reshape(shape)
-    decode, size = _CODECS[layout.syntax]
-    _same_shape(size(data), shape)
+        return _with_sign(_run_lengths(data, layout), layout)
+    decode, read = _CODECS[layout.syntax]
+    header = read(data)
+    _same_shape((header.rows, header.columns), shape)
     values = decode(data)
     _same_shape(values.shape, shape)
-    return values
+    # A codestream of fewer bits than the attributes say carries the sign in its own top bit.
+    high_bit = min(layout.high_bit, header.precision - 1)
+    bits_stored = min(layout.bits_stored, header.precision)
+    return _with_sign(values, replace(layout, high_bit=high_bit, bits_stored=bits_stored))
+
+
+def _run_lengths(data: bytes, layout: Layout) -> NDArray[Any]:
+    kind = np.dtype("<" + _NATIVE_TYPES[layout.bits_allocated])
+    # The size is ours, not the stream's: a damaged one fills less or is refused, never more.
+    out = bytearray(layout.rows * layout.columns * kind.itemsize)
+    imagecodecs.dicomrle_decode(data, kind, out=out)
+    return np.frombuffer(out, kind).reshape(layout.rows, layout.columns)
 
 
 def _extended_offsets(ds: Dataset) -> tuple[bytes, bytes] | None:
@@ -202,9 +210,7 @@ def _same_shape(found: tuple[int, ...], expected: tuple[int, int]) -> None:
 
 def _with_sign(values: NDArray[Any], layout: Layout) -> Stored:
     """Drop the bits that are not stored and extend the sign."""
-    if values.dtype.kind == "i":  # a JPEG 2000 codestream knows its sign
-        return values.astype(np.int32)
     above, unused = 31 - layout.high_bit, 32 - layout.bits_stored
-    raised = values.astype(np.uint32) << np.uint32(above)
+    raised = values.astype(np.int32).view(np.uint32) << np.uint32(above)
     kind = np.int32 if layout.signed else np.uint32
     return (raised.view(kind) >> kind(unused)).astype(np.int32)
