@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
@@ -61,6 +63,17 @@ def upgrade(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def is_current(engine: Engine) -> bool:
+    """Tell whether the tables are at the newest revision.
+
+    Raises:
+        UnavailableError: The database cannot be reached or stays locked.
+    """
+    newest = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+    with _translated(engine), engine.begin() as connection:
+        return MigrationContext.configure(connection).get_current_revision() == newest
 
 
 @contextmanager

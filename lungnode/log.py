@@ -9,7 +9,6 @@ from typing import Final
 
 # pynetdicom and pydicom log identifiers and values at debug level: patients' names would reach the log.
 _TALKATIVE: Final = (
-    "pynetdicom",
     "highdicom",
     "alembic",
     "kombu",
@@ -18,6 +17,7 @@ _TALKATIVE: Final = (
     "tensorflow",
     "PIL",
 )
+_REPEATED: Final = ("pynetdicom",)  # we tell each failure of an association ourselves, in one line
 _QUOTING: Final = ("pydicom",)  # its warnings quote the value that is wrong, which may be a name
 
 
@@ -33,3 +33,5 @@ def start_log(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _QUOTING:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in _REPEATED:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -23,7 +23,6 @@ from worker.hold import Node
 
 _LOG = logging.getLogger(__name__)
 _START_S: Final = 300.0  # a child that has not loaded its model by then is started again
-_TALKATIVE: Final = ("celery", "pynetdicom")  # we log each row's fate ourselves, a line each
 
 
 class StopFlag:
@@ -53,8 +52,7 @@ def serve(settings: Settings, queue: str) -> int:
     # With a receiver of this signal, Celery leaves the log alone.
     signals.setup_logging.connect(_keep_log, weak=False)
     options = _analyses if queue == ANALYSIS_QUEUE else _deliveries
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("celery").setLevel(logging.ERROR)  # we tell each row's fate ourselves
     # Celery warns root because of pickled messages; ours are row numbers in JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     worker = app.Worker(

@@ -1,0 +1,186 @@
+"""The checks of `lungnode check`: each says what is wrong and how to mend it."""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from db.session import is_current, open_engine
+from lungnode.broker import ping
+from lungnode.errors import LungnodeError, SettingsError
+from lungnode.rules import keywords_of
+from lungnode.runtime import SHIPPED_MODEL, describe_model
+from lungnode.settings import Destination, Settings
+from worker.destination import echo
+
+_LOCK_WAIT_S = 2.0
+
+
+class Status(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"  # works, but look at it
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the answer."""
+
+    name: str
+    status: Status
+    message: str
+    mend: str = ""
+
+
+def run_checks(settings: Settings) -> Iterator[Check]:
+    """Check all parts, the quick ones first."""
+    running = _is_running(settings.data)
+    yield _settings(settings)
+    yield _folder(settings)
+    yield _disk(settings)
+    yield _database(settings)
+    yield _broker(settings, running=running)
+    yield _model(settings)
+    yield _receiver(settings, running=running)
+    for destination in settings.destinations:
+        yield _destination(settings, destination)
+    if not settings.destinations:
+        mend = "Add a [[destinations]] table with name, ae_title, host and port to the settings file."
+        yield Check("destinations", Status.WARNING, "Results go nowhere.", mend)
+
+
+def _settings(settings: Settings) -> Check:
+    where = os.environ.get("LUNGNODE_CONFIG") or "no file, defaults and variables"
+    names = [destination.name for destination in settings.destinations]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        return Check("settings", Status.WRONG, f"Destination {twice[0]!r} is named twice.", "Rename one.")
+    for rule in settings.rules:
+        for name in set(rule.destinations or ()) - set(names):
+            message = f"Rule {rule.name} sends to {name!r}, which is no destination."
+            return Check("settings", Status.WRONG, message, f"The destinations are: {', '.join(names)}.")
+    try:
+        keywords_of(settings.rules)
+    except SettingsError as error:
+        return Check(
+            "settings", Status.WRONG, str(error), "Use a keyword of PS3.6, such as StudyDescription."
+        )
+    return Check("settings", Status.OK, f"Read from {where}; {len(settings.rules)} rules.")
+
+
+def _folder(settings: Settings) -> Check:
+    mend = "Name a folder that this user may write, with --data or LUNGNODE_DATA."
+    for folder in (settings.data, settings.spool, settings.archive, settings.outputs):
+        if not os.access(_existing(folder), os.W_OK | os.X_OK):
+            return Check("data folder", Status.WRONG, f"{_existing(folder)} cannot be written.", mend)
+    return Check("data folder", Status.OK, f"{settings.data} can be written.")
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists: checking makes nothing."""
+    return next((each for each in (folder, *folder.parents) if each.exists()), folder)
+
+
+def _disk(settings: Settings) -> Check:
+    limits = settings.receiver
+    free = shutil.disk_usage(_existing(settings.data)).free
+    message, mend = f"{free / 1e9:.1f} GB are free.", "Free space, or move the data folder to a larger disk."
+    if free < limits.disk_reject_bytes:
+        return Check("disk", Status.WRONG, f"{message} Studies are refused with 0xA700.", mend)
+    if free < limits.disk_warn_bytes:
+        return Check("disk", Status.WARNING, message, mend)
+    return Check("disk", Status.OK, message)
+
+
+def _database(settings: Settings) -> Check:
+    if settings.database_url is None and not (settings.data / "lungnode.sqlite3").exists():
+        return Check("database", Status.OK, "None yet; `lungnode up` makes it.")
+    engine = open_engine(settings.database, lock_wait_s=_LOCK_WAIT_S)
+    try:
+        if is_current(engine):
+            return Check("database", Status.OK, f"{engine.url.render_as_string()} answers and is up to date.")
+        message = f"{engine.url.render_as_string()} has tables of another version."
+        return Check("database", Status.WRONG, message, "Run `lungnode db upgrade`.")
+    except LungnodeError as error:
+        return Check("database", Status.WRONG, str(error), "Start the database, or correct database_url.")
+    finally:
+        engine.dispose()
+
+
+def _broker(settings: Settings, *, running: bool) -> Check:
+    if settings.broker_url is None and not running:
+        return Check("broker", Status.OK, "Embedded; `lungnode up` starts it.")
+    try:
+        ping(settings.broker)
+    except LungnodeError as error:
+        mend = "Start it, or correct broker_url; until then work waits in the database."
+        return Check("broker", Status.WRONG, str(error), mend)
+    return Check("broker", Status.OK, "It answers.")
+
+
+def _model(settings: Settings) -> Check:
+    folder = settings.analysis.model or SHIPPED_MODEL
+    try:
+        info = describe_model(folder)
+    except LungnodeError as error:
+        mend = "Correct analysis.model, or reinstall Lungnode where it is the model that came with it."
+        return Check("model", Status.WRONG, str(error), mend)
+    return Check("model", Status.OK, f"{info.name} {info.version}, SHA-256 {info.digest[:16]}….")
+
+
+def _receiver(settings: Settings, *, running: bool) -> Check:
+    own = settings.receiver
+    if not running:
+        return _port_is_free(own.host, own.port)
+    try:
+        port = int(json.loads((settings.data / "receiver.json").read_text())["port"])
+    except (OSError, ValueError, KeyError):
+        mend = "Look into the node's log for what the receiver says."
+        return Check("receiver", Status.WRONG, "The node runs and its receiver does not.", mend)
+    host = "127.0.0.1" if own.host in ("0.0.0.0", "::", "") else own.host  # noqa: S104 - compared, not bound
+    itself = Destination(name="itself", ae_title=own.ae_title, host=host, port=port, timeout_s=5.0)
+    return _echo("receiver", itself, own.ae_title, "Allow our own AE title and address to look by itself.")
+
+
+def _port_is_free(host: str, port: int) -> Check:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            mend = "Stop what listens there, or set receiver.port; ports below 1024 need privileges."
+            return Check("receiver", Status.WRONG, f"{host} port {port}: {error.strerror}.", mend)
+    return Check("receiver", Status.OK, f"{host} port {port} can be opened; the node does not run.")
+
+
+def _destination(settings: Settings, destination: Destination) -> Check:
+    calling = destination.calling_ae_title or settings.receiver.ae_title
+    mend = f"Check address and AE titles on both sides; the peer must know us as {calling}."
+    return _echo(f"destination {destination.name}", destination, calling, mend)
+
+
+def _echo(name: str, peer: Destination, calling_ae_title: str, mend: str) -> Check:
+    try:
+        echo(peer, calling_ae_title)
+    except LungnodeError as error:
+        return Check(name, Status.WRONG, str(error), mend)
+    return Check(name, Status.OK, f"{peer.ae_title} at {peer.host} port {peer.port} answers a C-ECHO.")
+
+
+def _is_running(data: Path) -> bool:
+    try:
+        with (data / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
