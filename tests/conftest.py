@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import pytest
@@ -15,7 +15,9 @@ from sqlalchemy import Engine, text
 
 from db.session import open_engine, upgrade
 from lungnode.settings import Settings
-from tests.spooling import ClerkNode
+
+if TYPE_CHECKING:
+    from tests.spooling import ClerkNode
 
 SHARED_DATA: Final = Path(__file__).resolve().parents[2] / "shared/data"
 _PG_BINARIES: Final = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -107,8 +109,10 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def clerk_node(engine: Engine, tmp_path: Path) -> ClerkNode:
+def clerk_node(engine: Engine, tmp_path: Path) -> "ClerkNode":
     """A clerk with an empty data folder, on SQLite and on PostgreSQL."""
+    from tests.spooling import ClerkNode  # noqa: PLC0415 - so that other tests need not load the clerk
+
     return ClerkNode(engine, Settings(data=tmp_path / "data"))
 
 
