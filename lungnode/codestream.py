@@ -11,12 +11,6 @@ from lungnode.errors import UnusableError
 
 # Source: ITU-T T.81 Table B.1 (start of frame; C4, C8 and CC are other markers) and T.87 (F7, JPEG-LS).
 _START_OF_FRAME: Final = (*(set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}), 0xF7)
-    *range(0xC0, 0xC4),
-    *range(0xC5, 0xC8),
-    *range(0xC9, 0xCC),
-    *range(0xCD, 0xD0),
-    0xF7,
-)
 _PREFIX: Final = 0xFF  # before every marker; repeated, it only fills
 _WITHOUT_LENGTH: Final = (0x01, 0xD8, *range(0xD0, 0xD8))  # TEM, SOI, restarts
 _END: Final = b"\xff\xd9"  # EOI of JPEG, EOC of JPEG 2000

@@ -32,12 +32,12 @@ from pydicom.uid import (
 
 from lungnode.codestream import Codestream, read_jpeg, read_jpeg2000
 from lungnode.errors import UnusableError
+from lungnode.headers import MAX_FRAMES
 from lungnode.untrusted import untrusted
 
 Stored = NDArray[np.int32]  # shape (rows, columns), stored values with their sign
 
 MAX_SIDE: Final = 8192  # sixteen times a scanner's matrix; a 20,000 x 20,000 image would take 1.6 GB
-MAX_FRAMES: Final = 20_000
 _NATIVE_TYPES: Final = {8: "u1", 16: "u2", 32: "u4"}
 
 _Codec = Callable[[bytes], NDArray[Any]]

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from pydicom import Dataset
 
-from lungnode.decode import MAX_FRAMES
 from lungnode.errors import UnusableError
 from lungnode.untrusted import untrusted
 
 Vector = tuple[float, float, float]
 Orientation = tuple[float, float, float, float, float, float]  # row cosines, then column cosines
+
+MAX_FRAMES: Final = 20_000  # of one instance
 
 _POSITION: Final = ("PlanePositionSequence", "ImagePositionPatient")
 _ORIENTATION: Final = ("PlaneOrientationSequence", "ImageOrientationPatient")
