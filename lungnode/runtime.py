@@ -1,7 +1,10 @@
 """The seam between the product and whatever runs the network: TensorFlow, and later OpenVINO."""
 
 import hashlib
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -18,6 +21,8 @@ Slices = NDArray[np.uint8]  # shape (n, size, size): 8-bit gray, as pixels.model
 Probabilities = NDArray[np.float32]  # shape (n,)
 ClassMaps = NDArray[np.float32]  # shape (n, rows, columns): what each place adds to the logit, their mean
 
+CARD_FILE: Final = "README.md"
+METRICS_FILE: Final = "metrics.json"
 WEIGHTS_FILE: Final = "weights.safetensors"
 SHIPPED_MODEL: Final = Path(__file__).parent / "model"
 
@@ -76,6 +81,35 @@ def describe_model(folder: Path) -> ModelInfo:
     return ModelInfo(recipe.name, recipe.version, digest, recipe)
 
 
+def read_card(folder: Path) -> str:
+    """Read the model card.
+
+    Raises:
+        UnusableError: It is missing.
+    """
+    return _read_text(folder / CARD_FILE)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read the figures measured at the end of the training.
+
+    Raises:
+        UnusableError: They are missing or no JSON object.
+    """
+    try:
+        metrics: dict[str, Any] = json.loads(_read_text(folder / METRICS_FILE))
+    except ValueError as error:
+        raise UnusableError(f"The figures {folder / METRICS_FILE} cannot be read: {error}.") from error
+    return metrics
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UnusableError(f"The file {path} of the model cannot be read: {error.strerror}.") from error
+
+
 def load_model(folder: Path | None = None, batch: int = 8) -> Model:
     """Load the model of a folder, by default the one that Lungnode ships.
 
@@ -97,15 +131,29 @@ def load_model(folder: Path | None = None, batch: int = 8) -> Model:
         raise UnusableError(f"The weights in {folder} do not fit the network: {error}.") from error
 
 
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keep off the terminal what TensorFlow's libraries write while they load, whatever their log level."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class _TensorFlowModel:
     """The network in TensorFlow; a GPU is used where TensorFlow sees one."""
 
     def __init__(self, info: ModelInfo, weights: dict[str, NDArray[Any]], batch: int) -> None:
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import tensorflow as tf  # noqa: PLC0415 - see load_model
+        with _quiet_start():
+            import tensorflow as tf  # noqa: PLC0415 - see load_model
 
-        from lungnode.network import build_network, set_weights  # noqa: PLC0415
+            from lungnode.network import build_network, set_weights  # noqa: PLC0415
 
         network = build_network(info.size, info.recipe.stages)
         set_weights(network, weights)

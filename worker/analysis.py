@@ -139,27 +139,35 @@ def _find(run: _Run, stack: Stack, cover: Coverage) -> StudyFinding:
     with run.watch.phase("preprocess"):
         boxes, slices = preprocess(stack.grays, info.recipe)
     with run.watch.phase("predict"):
-        probabilities, class_maps = predict(run.model, slices, run.conduct)
-    probability = study_probability(probabilities, info.recipe.suspicious_share)
+        seen = predict(run.model, slices, run.conduct)
+    probability = study_probability(seen.probabilities, info.recipe.suspicious_share)
     lacking = WHOLE if run.picked else unseen(stack.positions_mm, stack.candidate.geometry.spacing_mm, cover)
     verdict, reason = judge(probability, info.threshold, lacking)
-    shown = show_maps(class_maps, info.recipe.map_scale)
     findings = tuple(
         SliceFinding(
-            header.sop_class_uid,
-            header.sop_instance_uid,
-            header.frame,
-            position,
-            float(slice_probability),
-            class_map,
-            box,
+            header.sop_class_uid, header.sop_instance_uid, header.frame, position, float(p), class_map, box
         )
-        for header, position, slice_probability, class_map, box in zip(
-            stack.slices, stack.positions_mm, probabilities, shown, boxes, strict=True
+        for header, position, p, class_map, box in zip(
+            stack.slices, stack.positions_mm, seen.probabilities, seen.class_maps, boxes, strict=True
         )
     )
     series = stack.candidate.series_instance_uid
     return StudyFinding(verdict, probability, info.threshold, reason, series, tuple(run.notes), findings)
+
+
+def picture_findings(grays: Sequence[Gray], model: Model, conduct: Conduct) -> list[StudyFinding]:
+    """Classify pictures of single slices, a finding each."""
+    if not grays:
+        return []
+    boxes, slices = preprocess(grays, model.info.recipe)
+    seen = predict(model, slices, conduct)
+    findings = []
+    for probability, class_map, box in zip(seen.probabilities, seen.class_maps, boxes, strict=True):
+        verdict, reason = judge(float(probability), model.info.threshold, WHOLE)
+        shown = SliceFinding("", "", None, 0.0, float(probability), class_map, box)
+        threshold = model.info.threshold
+        findings.append(StudyFinding(verdict, float(probability), threshold, reason, slices=(shown,)))
+    return findings
 
 
 def preprocess(grays: Sequence[Gray], recipe: Recipe) -> tuple[list[Box], Slices]:
@@ -168,17 +176,26 @@ def preprocess(grays: Sequence[Gray], recipe: Recipe) -> tuple[list[Box], Slices
     return boxes, np.stack([model_input(g, box, recipe.size) for g, box in zip(grays, boxes, strict=True)])
 
 
-def predict(model: Model, slices: Slices, conduct: Conduct) -> tuple[Probabilities, ClassMaps]:
+@dataclass(frozen=True)
+class Predicted:
+    """What the model says of a row of slices."""
+
+    probabilities: Probabilities
+    class_maps: ClassMaps  # in [0, 1] on the one scale of all studies
+
+
+def predict(model: Model, slices: Slices, conduct: Conduct) -> Predicted:
     """Predict in batches, so that the run can be stopped between two."""
     parts = []
     for start in range(0, len(slices), model.batch):
         parts.append(model.predict(slices[start : start + model.batch]))
         conduct.proceed("predict", min(start + model.batch, len(slices)), len(slices))
     probabilities, class_maps = zip(*parts, strict=True)
-    return np.concatenate(probabilities), np.concatenate(class_maps)
+    shown = show_maps(np.concatenate(class_maps), model.info.recipe.map_scale)
+    return Predicted(np.concatenate(probabilities), shown)
 
 
 def show_maps(class_maps: ClassMaps, scale: float) -> ClassMaps:
-    """Bring activations onto the one scale of all studies: 0 adds nothing to the logit, 1 is `scale`."""
+    """Bring activations to one scale: 0 adds nothing to the logit, 1 adds `scale` or more."""
     shown: ClassMaps = (class_maps / scale).clip(0.0, 1.0)
     return shown

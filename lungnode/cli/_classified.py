@@ -1,0 +1,201 @@
+"""What `lungnode classify` does: classify, show, save."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+from rich.table import Table
+from rich.text import Text
+
+from lungnode.errors import UnusableError
+from lungnode.runtime import SHIPPED_MODEL, ModelInfo, describe_model, load_model
+from lungnode.settings import AnalysisSettings
+from worker.classify import Item, classify, unusable
+from worker.conduct import Conduct
+from worker.gather import Task, gather
+from worker.heatmap import overlay, spread_highest, upsample
+from worker.loading import read_instance
+from worker.outputs import compose
+from worker.result import Context, SliceFinding, Verdict
+
+HEATMAPS: Final = 20  # of a study, the same as a node sends by default
+COMPLETENESS: Final = "not judged: the files were given by hand"
+RESEARCH_USE: Final = "Research use only. Not for diagnostic use."
+_STYLES: Final = {Verdict.POSITIVE: "bold red", Verdict.ERROR: "yellow", Verdict.UNDETERMINED: "magenta"}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Folders for results; None where nothing is saved."""
+
+    heatmaps: Path | None = None
+    reports: Path | None = None
+
+
+def run(paths: Sequence[Path], settings: AnalysisSettings, saved: Saved, *, as_json: bool) -> bool:
+    """Classify what the paths hold and print it; False when there was an error among it.
+
+    Raises:
+        UnusableError: The model cannot be used, or a folder cannot be written.
+    """
+    folder = settings.model or SHIPPED_MODEL
+    info = describe_model(folder)
+    for target in (saved.heatmaps, saved.reports):
+        _make_folder(target)
+    items = []
+    for number, item in enumerate(_classified(gather(paths), folder, settings.batch, info), start=1):
+        items.append(item)
+        _save(item, saved, number, info)
+    if as_json:
+        records = [_record(item) for item in items]
+        document = {"model": _name(info), "threshold": info.threshold, "items": records}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        _print_table(items, info)
+    return not any(item.finding.verdict is Verdict.ERROR for item in items)
+
+
+def _classified(tasks: Sequence[Task], folder: Path, batch: int, info: ModelInfo) -> Iterator[Item]:
+    if all(task.problem for task in tasks):  # TensorFlow takes seconds to load
+        yield from (unusable(task, info.threshold) for task in tasks)
+        return
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        shown = progress.add_task("load the model", total=None)
+        model = load_model(folder, batch)
+        conduct = Conduct(time.monotonic, _Shown(progress, shown))
+        yield from classify(tasks, model, conduct)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Shows how far an analysis is."""
+
+    progress: Progress
+    task: TaskID
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        self.progress.update(self.task, description=phase, completed=done, total=total)
+
+
+def _name(info: ModelInfo) -> str:
+    """Name a model so that it can be told from every other."""
+    return f"{info.name} {info.version} (sha256 {info.digest})"
+
+
+def _record(item: Item) -> dict[str, Any]:
+    """Return an item of the JSON document."""
+    finding = item.finding
+    return {
+        "path": str(item.task.path),
+        "kind": item.task.kind,
+        **({"study_instance_uid": item.task.headers[0].study_instance_uid} if item.task.headers else {}),
+        "probability": finding.probability,
+        "verdict": str(finding.verdict),
+        "reason": finding.reason,
+        "notes": list(finding.choice),
+        "slices": [_slice_record(item, shown) for shown in finding.slices],
+        "seconds": round(item.seconds, 3),
+    }
+
+
+def _slice_record(item: Item, shown: SliceFinding) -> dict[str, Any]:
+    if item.task.is_picture:
+        return {"path": str(item.task.path), "probability": shown.probability}
+    frame = {} if shown.frame is None else {"frame": shown.frame}
+    return {"sop_instance_uid": shown.sop_instance_uid, **frame, "probability": shown.probability}
+
+
+def _print_table(items: list[Item], info: ModelInfo) -> None:
+    """Print the items for a person."""
+    table = Table(
+        caption=f"{RESEARCH_USE} Positive from {info.threshold:.2f}. Model {info.name} {info.version}."
+    )
+    for heading in ("path", "kind", "verdict"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("probability", "slices", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("reason", overflow="fold")
+    for item in items:
+        finding = item.finding
+        table.add_row(
+            escape(str(item.task.path)),
+            item.task.kind,
+            Text(finding.verdict, _STYLES.get(finding.verdict, "")),
+            "" if finding.probability is None else f"{finding.probability:.3f}",
+            str(len(finding.slices)),
+            f"{item.seconds:.1f}",
+            escape(finding.reason),
+        )
+    Console().print(table)
+
+
+def _save(item: Item, saved: Saved, number: int, info: ModelInfo) -> None:
+    try:
+        if saved.heatmaps is not None:
+            _save_heatmaps(item, saved.heatmaps, number)
+        if saved.reports is not None:
+            _save_report(item, saved.reports, info, datetime.now(UTC))
+    except OSError as error:
+        raise UnusableError(
+            f"The results of {item.task.path} cannot be written: {error.strerror}."
+        ) from error
+
+
+def _save_heatmaps(item: Item, folder: Path, number: int) -> None:
+    """Write the most suspicious slices of an item as PNG files with their class maps in colour."""
+    slices = item.finding.slices
+    for index in spread_highest([shown.probability for shown in slices], HEATMAPS):
+        gray = item.gray(slices[index])
+        activation = upsample(slices[index].class_map, slices[index].box, *gray.shape)
+        name = f"{number:04d}-{item.task.path.stem or 'study'}-{index + 1:04d}.png"
+        Image.fromarray(overlay(gray, activation)).save(folder / name)
+
+
+def _save_report(item: Item, folder: Path, info: ModelInfo, created_at: datetime) -> None:
+    """Write the Structured Report of a DICOM item that was analysed.
+
+    Raises:
+        UnusableError: An instance can no longer be read.
+    """
+    if item.task.is_picture or item.finding.verdict is Verdict.NOT_APPLICABLE or not item.task.headers:
+        return
+    shown = {found.sop_instance_uid for found in item.finding.slices}
+    sources = {
+        header.sop_instance_uid: read_instance(header.path, pixels=False)
+        for header in item.task.headers
+        if not shown or header.sop_instance_uid in shown
+    }
+    context = Context(
+        study_instance_uid=item.task.headers[0].study_instance_uid,
+        revision=1,
+        created_at=created_at.isoformat(),
+        completeness=COMPLETENESS,
+        model_name=info.name,
+        model_version=info.version,
+        model_digest=info.digest,
+    )
+    for made in compose(item.finding, context, sources, item.gray, ["sr"]):
+        made.dataset.save_as(folder / f"{made.dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+
+
+def _make_folder(folder: Path | None) -> None:
+    """Make a folder for results.
+
+    Raises:
+        UnusableError: It cannot be made.
+    """
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnusableError(f"The folder {folder} cannot be made: {error.strerror}.") from error
