@@ -55,7 +55,9 @@ def named_study(script: str) -> Study:
 
 def composed(study: Study, groups: Iterable[str], case: str = "positive", **changes: Any) -> list[Composed]:
     verdict, of_case = CASES[case]
-    return compose(finding(study, verdict), context(**of_case, **changes), study.sources, study.gray, set(groups))
+    return compose(
+        finding(study, verdict), context(**of_case, **changes), study.sources, study.gray, set(groups)
+    )
 
 
 def written(made: list[Composed], folder: Path) -> list[Path]:

@@ -20,12 +20,13 @@ class UsedImage:
 
 
 def used_images(finding: StudyFinding, sources: Mapping[str, Dataset]) -> list[UsedImage]:
-    """Return the images a finding stands on: its slices', or all of the study's when nothing was analysed.
+    """Return the images a finding stands on: its slices', or all of the sources when nothing was analysed.
 
     The order is that of the slices, else that of the UIDs: never that in which the images came.
     """
     if not finding.slices:
-        return [_used(uid, sources[uid], ()) for uid in sorted(sources)]
+        images = [uid for uid in sorted(sources) if "Rows" in sources[uid]]
+        return [_used(uid, sources[uid], ()) for uid in images or sorted(sources)]
     frames: dict[str, list[int]] = {}
     for item in finding.slices:
         of_image = frames.setdefault(item.sop_instance_uid, [])

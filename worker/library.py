@@ -32,7 +32,7 @@ def image_library(images: Sequence[UsedImage]) -> ContainerContentItem:
     planes: dict[tuple[object, ...], Plane | None] = {}
     for image in images:
         plane = plane_of(image.source, image.frames[0] if image.frames else None)
-        key = _descriptor_key(plane)
+        key = (image.source.get("Modality"), *_descriptor_key(plane))
         groups.setdefault(key, []).append(image)
         planes.setdefault(key, plane)
     library = ContainerContentItem(name=codes.IMAGE_LIBRARY, relationship_type=_CONTAINS)
@@ -50,14 +50,20 @@ def _descriptor_key(plane: Plane | None) -> tuple[object, ...]:
 
 def _group(plane: Plane | None, images: Sequence[UsedImage]) -> ContainerContentItem:
     group = ContainerContentItem(name=codes.IMAGE_LIBRARY_GROUP, relationship_type=_CONTAINS)
-    group.ContentSequence = ContentSequence([*_descriptors(plane), *(_entry(image) for image in images)])
+    modality = _modality(images[0])
+    group.ContentSequence = ContentSequence([*modality, *_descriptors(plane), *map(_entry, images)])
     return group
 
 
+def _modality(image: UsedImage) -> list[ContentItem]:
+    if image.source.get("Modality") != codes.COMPUTED_TOMOGRAPHY.value:
+        return []  # of a study that is not applicable
+    item = CodeContentItem(name=codes.MODALITY, value=codes.COMPUTED_TOMOGRAPHY, relationship_type=_CONTEXT)
+    return [item]
+
+
 def _descriptors(plane: Plane | None) -> list[ContentItem]:
-    items: list[ContentItem] = [
-        CodeContentItem(name=codes.MODALITY, value=codes.COMPUTED_TOMOGRAPHY, relationship_type=_CONTEXT)
-    ]
+    items: list[ContentItem] = []
     if plane is None:
         return items
     if plane.frame_of_reference_uid:

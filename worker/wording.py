@@ -11,6 +11,8 @@ from worker.result import Context, SliceFinding, StudyFinding, Verdict
 FINDING: Final = "COVID-19 pneumonia"
 RESEARCH_NOTICE: Final = "Lungnode: research use only, not for diagnostic use"
 
+_SPELLED: Final = str.maketrans({"°": " degrees", "–": "-", "×": "x"})
+
 _CONCLUSIONS: Final = {
     Verdict.POSITIVE: f"Signs of {FINDING} found by the algorithm.",
     Verdict.NEGATIVE: f"No signs of {FINDING} found by the algorithm.",
@@ -83,4 +85,4 @@ def letters(text: str) -> str:
 
 def plain(text: str) -> str:
     """Return `text` in ASCII, which every character set of a destination holds."""
-    return text.encode("ascii", "replace").decode("ascii")
+    return text.translate(_SPELLED).encode("ascii", "replace").decode("ascii")

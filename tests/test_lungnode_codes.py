@@ -1,0 +1,37 @@
+import pytest
+from pydicom.sr._concepts_dict import concepts
+from pydicom.sr.coding import Code
+
+from lungnode import codes
+
+OURS = {name: value for name, value in vars(codes).items() if isinstance(value, Code)}
+# Not in pydicom's copy: SNOMED CT and UCUM are larger than what PS3.16 lists, RFC 5646 is no table.
+LITERAL = {
+    "COVID_19": ("840539006", "SCT"),
+    "RATIO": ("{0:1}", "UCUM"),
+    "PIXELS": ("{pixels}", "UCUM"),
+    "ENGLISH": ("en-US", "RFC5646"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OURS.keys() - LITERAL.keys()))
+def test_each_code_stands_in_the_dictionary_with_its_meaning(name: str) -> None:
+    code = OURS[name]
+
+    meanings = [
+        versions[code.value][0]
+        for versions in concepts[code.scheme_designator].values()
+        if code.value in versions
+    ]
+
+    assert code.meaning in meanings or any(meaning.startswith(f"{code.meaning} (") for meaning in meanings)
+
+
+@pytest.mark.parametrize("name", sorted(LITERAL))
+def test_the_codes_that_no_dictionary_holds_are_these(name: str) -> None:
+    assert (OURS[name].value, OURS[name].scheme_designator) == LITERAL[name]
+
+
+def test_codes_of_other_organs_are_not_among_ours() -> None:
+    # 111047 is the probability of cancer, 111413 belongs to breast imaging.
+    assert not {"111047", "111413"} & {code.value for code in OURS.values()}
