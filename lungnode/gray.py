@@ -49,6 +49,10 @@ def read_image(data: bytes) -> Gray:
 def _open(data: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise UnusableError(
+            f"The picture is too large, at most {MAX_PICTURE_PIXELS:,} pixels are read: {error}"
+        ) from error
     except Exception as error:  # untrusted bytes: Pillow raises far more than UnidentifiedImageError
         raise UnusableError(
             f"The picture is neither JPEG nor PNG: it starts with {data[:8].hex(' ') or 'nothing'}."

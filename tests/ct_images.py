@@ -48,7 +48,7 @@ ENCODERS: Final[dict[UID, Callable[[Pixels], bytes]]] = {
     JPEGLSLossless: lambda a: bytes(imagecodecs.jpegls_encode(a)),
     JPEGLSNearLossless: lambda a: bytes(imagecodecs.jpegls_encode(a, level=2)),
     JPEG2000Lossless: lambda a: bytes(imagecodecs.jpeg2k_encode(a, codecformat="J2K", reversible=True)),
-    JPEG2000: lambda a: bytes(imagecodecs.jpeg2k_encode(a, level=60, codecformat="J2K", reversible=False)),
+    JPEG2000: lambda a: bytes(imagecodecs.jpeg2k_encode(a, level=80, codecformat="J2K", reversible=False)),
     HTJ2KLossless: lambda a: bytes(imagecodecs.htj2k_encode(a, reversible=True)),
     HTJ2KLosslessRPCL: lambda a: bytes(imagecodecs.htj2k_encode(a, reversible=True, tlm=True)),
     HTJ2K: lambda a: bytes(imagecodecs.htj2k_encode(a, level=0.001, reversible=False)),
