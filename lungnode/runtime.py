@@ -159,8 +159,8 @@ class _TensorFlowModel:
         set_weights(network, weights)
         self._info = info
         self._batch = batch
-        signature = tf.TensorSpec((batch, info.size, info.size, 1), tf.uint8)
-        # One trace for one shape: `Model.predict` would build a data pipeline at each call.
+        signature = tf.TensorSpec((None, info.size, info.size, 1), tf.uint8)
+        # Traced once: `Model.predict` would build a data pipeline at each call.
         self._run = tf.function(
             lambda gray: network(tf.cast(gray, tf.float32), training=False), input_signature=[signature]
         )
@@ -182,7 +182,8 @@ class _TensorFlowModel:
         logits, maps = [], []
         for start in range(0, len(slices), self._batch):
             part = slices[start : start + self._batch]
-            filled = np.zeros((self._batch, *slices.shape[1:], 1), np.uint8)
+            # Two shapes only, a full batch and a single slice: kernels are made once for each shape.
+            filled = np.zeros((self._batch if len(part) > 1 else 1, *slices.shape[1:], 1), np.uint8)
             filled[: len(part), ..., 0] = part
             class_maps, logit = self._run(filled)
             maps.append(np.asarray(class_maps)[: len(part), ..., 0])

@@ -28,6 +28,7 @@ from worker.outputs import compose
 from worker.result import Context, SliceFinding, Verdict
 
 HEATMAPS: Final = 20  # of a study, the same as a node sends by default
+WIDE: Final = 160  # columns of a table that goes into a file or a pipe
 COMPLETENESS: Final = "not judged: the files were given by hand"
 RESEARCH_USE: Final = "Research use only. Not for diagnostic use."
 _STYLES: Final = {Verdict.POSITIVE: "bold red", Verdict.ERROR: "yellow", Verdict.UNDETERMINED: "magenta"}
@@ -124,7 +125,6 @@ def _print_table(items: list[Item], info: ModelInfo) -> None:
         table.add_column(heading, overflow="fold")
     for heading in ("probability", "slices", "seconds"):
         table.add_column(heading, justify="right")
-    table.add_column("reason", overflow="fold")
     for item in items:
         finding = item.finding
         table.add_row(
@@ -134,9 +134,12 @@ def _print_table(items: list[Item], info: ModelInfo) -> None:
             "" if finding.probability is None else f"{finding.probability:.3f}",
             str(len(finding.slices)),
             f"{item.seconds:.1f}",
-            escape(finding.reason),
         )
-    Console().print(table)
+    console = Console() if Console().is_terminal else Console(width=WIDE)
+    console.print(table)
+    for item in items:
+        if item.finding.reason:
+            console.print(f"{item.task.path}: {item.finding.reason}", markup=False, soft_wrap=True)
 
 
 def _save(item: Item, saved: Saved, number: int, info: ModelInfo) -> None:
@@ -144,7 +147,7 @@ def _save(item: Item, saved: Saved, number: int, info: ModelInfo) -> None:
         if saved.heatmaps is not None:
             _save_heatmaps(item, saved.heatmaps, number)
         if saved.reports is not None:
-            _save_report(item, saved.reports, info, datetime.now(UTC))
+            _save_report(item, saved.reports / f"{number:04d}.dcm", info, datetime.now(UTC))
     except OSError as error:
         raise UnusableError(
             f"The results of {item.task.path} cannot be written: {error.strerror}."
@@ -161,7 +164,7 @@ def _save_heatmaps(item: Item, folder: Path, number: int) -> None:
         Image.fromarray(overlay(gray, activation)).save(folder / name)
 
 
-def _save_report(item: Item, folder: Path, info: ModelInfo, created_at: datetime) -> None:
+def _save_report(item: Item, path: Path, info: ModelInfo, created_at: datetime) -> None:
     """Write the Structured Report of a DICOM item that was analysed.
 
     Raises:
@@ -185,7 +188,7 @@ def _save_report(item: Item, folder: Path, info: ModelInfo, created_at: datetime
         model_digest=info.digest,
     )
     for made in compose(item.finding, context, sources, item.gray, ["sr"]):
-        made.dataset.save_as(folder / f"{made.dataset.SOPInstanceUID}.dcm", enforce_file_format=True)
+        made.dataset.save_as(path, enforce_file_format=True)
 
 
 def _make_folder(folder: Path | None) -> None:
