@@ -1,0 +1,124 @@
+"""A receiver in a process of its own, as an operator runs it, and ways to look at its spool."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from tests.dicom_wire import CT_IMAGE_STORAGE, DEADLINE_S, EXPLICIT_VR_LITTLE_ENDIAN, Instance, Peer
+
+# The command's own start, without the other commands' modules.
+_PROGRAM: Final = """
+from daemon.receiver.server import serve
+from lungnode.log import start_log
+from lungnode.settings import load_settings
+settings = load_settings()
+start_log(settings.log_level)
+serve(settings)
+"""
+
+
+@dataclass(frozen=True)
+class RunningReceiver:
+    """A receiver that listens."""
+
+    process: subprocess.Popen[bytes]
+    data: Path
+    log: Path
+    port: int
+
+    @property
+    def spool(self) -> Path:
+        """Where it keeps what it acknowledged."""
+        return self.data / "spool"
+
+    def connect(self) -> Peer:
+        """Open a connection."""
+        return Peer(self.port)
+
+    def log_text(self) -> str:
+        """What an operator has read so far."""
+        return self.log.read_text()
+
+    def children(self) -> list[int]:
+        """Its serving processes."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def files(self) -> list[Path]:
+        """Every file that stands under a final name."""
+        return sorted(self.spool.glob("*/*.dcm"))
+
+    def wait_for_log(self, text: str) -> None:
+        """Wait until a line says `text`."""
+        wait_until(lambda: text in self.log_text(), f"no line says {text!r}")
+
+
+@contextmanager
+def running_receiver(folder: Path, **receiver: Any) -> Iterator[RunningReceiver]:
+    """Run a receiver on a free port with these receiver settings, and stop it at the end."""
+    data, log = folder / "data", folder / "log"
+    settings = {"host": "127.0.0.1", "port": 0, "disk_reject_bytes": 0, "disk_warn_bytes": 0, **receiver}
+    variables = {f"LUNGNODE_RECEIVER__{name.upper()}": _text(value) for name, value in settings.items()}
+    environment = os.environ | variables | {"LUNGNODE_DATA": str(data)}
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", _PROGRAM], env=environment, stderr=output)
+    try:
+        yield RunningReceiver(process, data, log, _port_of(process, log, data))
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _text(value: object) -> str:
+    return json.dumps(value) if isinstance(value, list | tuple) else str(value)
+
+
+def _port_of(process: subprocess.Popen[bytes], log: Path, data: Path) -> int:
+    marker = "receiver listens on 127.0.0.1 port "
+    wait_until(lambda: marker in log.read_text() or process.poll() is not None, "the receiver does not start")
+    line = next(line for line in log.read_text().splitlines() if marker in line)
+    wait_until(
+        lambda: (data / "receiver.json").exists() or "receiver.json" in log.read_text(), "no address file"
+    )
+    return int(line.rpartition(" ")[2])
+
+
+def wait_until(condition: Callable[[], object], otherwise: str) -> None:
+    """Return once `condition` holds; fail with `otherwise` after the deadline."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(otherwise)
+        time.sleep(0.01)
+
+
+def an_instance(number: int = 1, size: int = 50_000) -> Instance:
+    """A CT instance whose data set nobody parses: an element of private bytes."""
+    value = (number.to_bytes(4, "little") * (size // 4 + 1))[:size]
+    element = b"\xe1\x7f\x10\x10OB\0\0" + len(value).to_bytes(4, "little") + value
+    return Instance(CT_IMAGE_STORAGE, f"1.2.840.99999.7.{number}", EXPLICIT_VR_LITTLE_ENDIAN, element)
+
+
+def digest_of_data_set(path: Path) -> str:
+    """The SHA-256 of what follows the File Meta group, whose length the group itself states."""
+    content = path.read_bytes()
+    return sha256(content[144 + int.from_bytes(content[140:144], "little") :]).hexdigest()
+
+
+def digest(data: bytes) -> str:
+    """The SHA-256 of a data set."""
+    return sha256(data).hexdigest()
