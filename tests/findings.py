@@ -25,7 +25,7 @@ CREATED_AT: Final = "2026-03-04T05:06:07+00:00"
 NAMES: Final = {
     "ascii": (None, "Doe^John^Q^Dr^Jr"),
     "latin-1": ("ISO_IR 100", "Buc^Jérôme"),
-    "cyrillic": ("ISO_IR 144", "Люкceмбypг"),
+    "cyrillic": ("ISO_IR 144", "Люкceмбypг"),  # noqa: RUF001 - Cyrillic is meant
     "greek": ("ISO_IR 126", "Διονυσιος"),
     "japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
     "chinese-gb18030": ("GB18030", "Wang^XiaoDong=王^小东"),
@@ -82,7 +82,7 @@ def finding(study: Study, verdict: Verdict = Verdict.POSITIVE, **changes: Any) -
 
 
 def ct_study(count: int = 5, **attributes: Any) -> Study:
-    """A study of single-frame CT images that came through a file, these attributes in each, None ones absent."""
+    """A study of single-frame CT images as received, with these attributes in each; None is absent."""
     images = [as_received(_ct_image(index, attributes)) for index in range(count)]
     slices = tuple(slice_finding(image, index) for index, image in enumerate(images))
     return Study({image.SOPInstanceUID: image for image in images}, slices)

@@ -1,3 +1,5 @@
+from typing import cast
+
 import pytest
 from pydicom.sr._concepts_dict import concepts
 from pydicom.sr.coding import Code
@@ -18,11 +20,8 @@ LITERAL = {
 def test_each_code_stands_in_the_dictionary_with_its_meaning(name: str) -> None:
     code = OURS[name]
 
-    meanings = [
-        versions[code.value][0]
-        for versions in concepts[code.scheme_designator].values()
-        if code.value in versions
-    ]
+    known = cast("dict[str, dict[str, tuple[str, list[int]]]]", concepts[code.scheme_designator])
+    meanings = [coded[code.value][0] for coded in known.values() if code.value in coded]
 
     assert code.meaning in meanings or any(meaning.startswith(f"{code.meaning} (") for meaning in meanings)
 

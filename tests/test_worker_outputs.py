@@ -11,7 +11,6 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from tests.findings import (
-    CREATED_AT,
     NAMES,
     SERIES,
     STUDY,
@@ -347,5 +346,5 @@ def _real_study(files: list[Path]) -> Study:
         replace(item, sop_instance_uid=image.SOPInstanceUID, sop_class_uid=image.SOPClassUID)
         for item, image in zip(model, images, strict=True)
     )
-    sources = {image.SOPInstanceUID: image for image in images}
+    sources: dict[str, Dataset] = {image.SOPInstanceUID: image for image in images}
     return Study(sources, slices, rows=images[0].Rows, columns=images[0].Columns)

@@ -1,9 +1,10 @@
 from typing import Any
 
 import pytest
-from highdicom.sr import Comprehensive3DSR
+from highdicom.sr import Comprehensive3DSR, MeasurementReport
 from pydicom.dataset import Dataset
 
+from lungnode import codes
 from tests.findings import (
     CREATED_AT,
     DIGEST,
@@ -208,19 +209,22 @@ def test_completeness_use_and_model_are_said_in_words() -> None:
 
 def test_all_our_text_is_ascii() -> None:
     study = ct_study()
-    made = compose_report(finding(study, choice=("Gantry tilt 12° – 5 × 5 µm.",)), context(), study.sources)
+    made = compose_report(finding(study, choice=("Gantry tilt 12°, 5 µm.",)), context(), study.sources)
 
     assert all(text.isascii() for text in values(made, "121106"))
-    assert "Gantry tilt 12 degrees - 5 x 5 ?m." in values(made, "121106")
+    assert "Gantry tilt 12 degrees, 5 ?m." in values(made, "121106")
 
 
 def test_highdicom_reads_the_report_back_as_a_measurement_report() -> None:
     read = Comprehensive3DSR.from_dataset(as_received(report()))
 
-    (group,) = read.content.get_image_measurement_groups()
-    assert group.finding_type.value == "840539006"
-    assert group.get_measurements()[0].value == 0.8125
-    assert group.get_qualitative_evaluations()[0].value.value == "52101004"
+    assert isinstance(read.content, MeasurementReport)
+    (group,) = read.content.get_image_measurement_groups(
+        finding_type=codes.COVID_19, finding_site=codes.LUNG, tracking_uid=values(report(), "112040")[0]
+    )
+    (probability, threshold) = group.get_measurements()
+    assert (probability.value, threshold.value) == (0.8125, 0.5)
+    assert [item.name for item in group.get_qualitative_evaluations()] == [codes.PRESENCE]
 
 
 def test_a_report_as_text_has_its_items_and_counts_its_images() -> None:

@@ -1,4 +1,4 @@
-"""Judges from elsewhere: dicom3tools' and DCMTK's programs, each of which has its own copy of the Standard."""
+"""Judges from elsewhere: dicom3tools and DCMTK, each with its own copy of the Standard."""
 
 import shutil
 import subprocess

@@ -11,7 +11,7 @@ from worker.result import Context, SliceFinding, StudyFinding, Verdict
 FINDING: Final = "COVID-19 pneumonia"
 RESEARCH_NOTICE: Final = "Lungnode: research use only, not for diagnostic use"
 
-_SPELLED: Final = str.maketrans({"°": " degrees", "–": "-", "×": "x"})
+_SPELLED: Final = str.maketrans({"°": " degrees"})
 
 _CONCLUSIONS: Final = {
     Verdict.POSITIVE: f"Signs of {FINDING} found by the algorithm.",
