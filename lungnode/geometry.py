@@ -127,8 +127,12 @@ def _described(found: Geometry) -> Geometry:
 def _note(found: Geometry) -> str:
     parts = [
         f"{found.gaps} gaps" if found.gaps > 1 else "1 gap" if found.gaps else "no gaps",
-        f"{len(found.duplicates)} duplicates left out" if found.duplicates else "",
+        _duplicates(len(found.duplicates)),
         "irregular spacing" if found.irregular else "",
         f"gantry tilt {found.tilt_degrees:.0f}°" if found.tilt_degrees else "",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _duplicates(count: int) -> str:
+    return f"{count} duplicate{'s' if count > 1 else ''} left out" if count else ""
