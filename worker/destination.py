@@ -1,7 +1,7 @@
 """A Storage SCU: one association that sends files as they are stored."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
@@ -92,14 +92,8 @@ def associated(
     """
     # Without this, pynetdicom decodes and encodes each file again; what we committed is what is sent.
     _config.STORE_SEND_CHUNKED_DATASET = True
-    association = _request(destination, calling_ae_title, _contexts(proposed))
-    try:
+    with _association(destination, calling_ae_title, _contexts(proposed)) as association:
         yield Peer(association)
-    finally:
-        if association.is_established:
-            association.release()
-        if not association.is_released:
-            association.abort()
 
 
 def echo(destination: Destination, calling_ae_title: str) -> None:
@@ -109,11 +103,8 @@ def echo(destination: Destination, calling_ae_title: str) -> None:
         UnavailableError: It gave none.
         UnusableError: It refuses us.
     """
-    association = _request(destination, calling_ae_title, [build_context(_VERIFICATION)])
-    try:
+    with _association(destination, calling_ae_title, [build_context(_VERIFICATION)]) as association:
         status = association.send_c_echo().get("Status")
-    finally:
-        association.release()
     if status != 0:
         answer = "no answer" if status is None else f"status 0x{status:04X}"
         raise UnavailableError(f"{describe(destination)} gave {answer} to a C-ECHO.")
@@ -135,31 +126,49 @@ def _contexts(proposed: dict[str, set[str]]) -> list[PresentationContext]:
     return contexts
 
 
-def _request(
+@contextmanager
+def _association(
     destination: Destination, calling_ae_title: str, contexts: list[PresentationContext]
-) -> Association:
+) -> Iterator[Association]:
     entity = AE(ae_title=calling_ae_title)
     for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
         setattr(entity, name, destination.timeout_s)
-    limit: list[EventHandlerType] = [(evt.EVT_CONN_OPEN, _limit_socket, [destination.timeout_s])]
-    try:
-        association = entity.associate(
-            destination.host, destination.port, contexts, ae_title=destination.ae_title, evt_handlers=limit
-        )
-    except OSError as error:  # the host's name does not resolve
-        raise UnavailableError(f"{describe(destination)} cannot be reached: {error}.") from error
-    if not association.is_established:
-        raise _refusal(association, destination)
-    return association
+    with ExitStack() as line:
+        handlers: list[EventHandlerType] = [(evt.EVT_CONN_OPEN, _prepare, [destination.timeout_s, line])]
+        try:
+            association = entity.associate(
+                destination.host, destination.port, contexts, destination.ae_title, evt_handlers=handlers
+            )
+        except OSError as error:  # the host's name does not resolve
+            raise UnavailableError(f"{describe(destination)} cannot be reached: {error}.") from error
+        if not association.is_established:
+            raise _refusal(association, destination)
+        try:
+            yield association
+        finally:
+            _end(association)
 
 
-def _limit_socket(event: evt.Event, timeout_s: float) -> None:
-    # pynetdicom's own limits do not cover a peer that stops in the middle of a PDU or no longer reads.
-    limit = pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
+def _prepare(event: evt.Event, timeout_s: float, line: ExitStack) -> None:
+    """Limit the silence on a new connection, and have it closed in the end.
+
+    pynetdicom's own limits do not cover a peer that stops in the middle of a PDU or no longer reads, and it
+    leaves the socket open where the peer hung up first.
+    """
     transport = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
-        transport.socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
+    if transport is None or transport.socket is None:
+        return
+    limit = pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
+    transport.socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
+    transport.socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
+    line.callback(transport.socket.close)
+
+
+def _end(association: Association) -> None:
+    if association.is_established:
+        association.release()
+    if not association.is_released:
+        association.abort()
 
 
 def _refusal(association: Association, destination: Destination) -> UnavailableError | UnusableError:
