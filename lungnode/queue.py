@@ -28,7 +28,7 @@ def open_queue(settings: Settings) -> Celery:
         task_routes={ANALYSE_TASK: {"queue": ANALYSIS_QUEUE}, DELIVER_TASK: {"queue": DELIVERY_QUEUE}},
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for its broker as long as it takes
-        broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 5},
+        broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 5, "max_retries": 0},
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the row's lease is what holds the work
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,

@@ -1,11 +1,13 @@
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from daemon.clerk.completeness import Evidence, Quiet, Slice, evidence_of, judge, note_of
 from daemon.clerk.header import read_header
+from lungnode.headers import Orientation, Vector
 from tests.spooling import NOON
 
 QUIET = Quiet(normal=timedelta(seconds=30), lacking=timedelta(seconds=120))
@@ -125,8 +127,8 @@ def test_real_series_get_the_right_note(shared_data: Path, folder: str, note: st
             each.series_instance_uid,
             each.acquisition_number,
             each.images_in_acquisition,
-            tuple(each.image_position or ()),
-            tuple(each.image_orientation or ()),
+            cast("Vector", tuple(each.image_position or ())),
+            cast("Orientation", tuple(each.image_orientation or ())),
         )
         for each in headers
     ]

@@ -55,7 +55,7 @@ class Dispatcher:
                 wake(self._app, task, row_id)
             except UnavailableError as error:
                 if not self._is_broker_away:
-                    _log.warning("the broker is away, work waits in the database: %s", error)
+                    _log.error("work waits in the database: %s", error)
                 self._is_broker_away = True
                 return
             if self._is_broker_away:

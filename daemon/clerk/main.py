@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -122,21 +123,34 @@ def run(settings: Settings, stop: threading.Event) -> None:
         SettingsError: A rule names an unknown attribute.
     """
     engine = open_engine(settings.database)
-    with open_queue(settings) as app:
-        clerk, dispatcher = Clerk(engine, settings, stop), Dispatcher(engine, settings, app)
-        _prepare(engine, settings, stop)
-        outages = Outage(), Outage()
-        next_sweep = now_utc()
-        while not stop.is_set():
-            with outages[0]:
-                if clerk.round():
-                    next_sweep = now_utc()
-            if now_utc() >= next_sweep:
-                next_sweep = now_utc() + timedelta(seconds=settings.clerk.sweep_s)
-                with outages[1]:
-                    dispatcher.sweep(now_utc())
-            stop.wait(settings.clerk.poll_s)
+    clerk, is_work_new = Clerk(engine, settings, stop), threading.Event()
+    _prepare(engine, settings, stop)
+    # A broker that does not answer keeps a sweep waiting, never the index.
+    with open_queue(settings) as app, ThreadPoolExecutor(1) as pool:
+        sweeping = pool.submit(_sweep, Dispatcher(engine, settings, app), settings, stop, is_work_new)
+        outage = Outage()
+        try:
+            while not stop.is_set() and not sweeping.done():
+                with outage:
+                    if clerk.round():
+                        is_work_new.set()
+                stop.wait(settings.clerk.poll_s)
+        finally:
+            stop.set()
+            is_work_new.set()
+        sweeping.result()
     engine.dispose()
+
+
+def _sweep(
+    dispatcher: Dispatcher, settings: Settings, stop: threading.Event, is_work_new: threading.Event
+) -> None:
+    outage = Outage()
+    while not stop.is_set():
+        with outage:
+            dispatcher.sweep(now_utc())
+        is_work_new.wait(settings.clerk.sweep_s)
+        is_work_new.clear()
 
 
 def _prepare(engine: Engine, settings: Settings, stop: threading.Event) -> None:
