@@ -18,12 +18,14 @@ Sums = NDArray[np.float64]  # a value a label or a slice
 MAX_SIDE: Final = 256  # finer is not needed to find a lung, and costs time
 TISSUE: Final = 161  # gray of -400 HU in the lung window: half way between lung and chest wall
 GAS: Final = 72  # gray of -925 HU: inside trachea, bowel and skull it is darker, inside a lung brighter
-MIN_SIDE_SHARE: Final = 0.15  # of the largest lung's volume; the other lung may be small, bowel is smaller
+MIN_SIDE_SHARE: Final = 0.15  # of the largest dark area of a slice; the other lung may be small
+MIN_PEAK_SHARE: Final = 0.25  # of the larger lung's fullest slice; bowel that passed for lung stays below
 MIN_AREA_MM2: Final = 15.0  # of lung on a slice that counts as covering it
 MIN_CHEST_MM2: Final = 2500.0  # of lung on the fullest slice; adults have 15,000 and more, a head none
 MIN_EXTENT: Final = 0.25  # of the slices, when the lung is cut off at one end: else a neck or an abdomen
-MIN_SHOULDER_MM: Final = 280.0  # a body wider than this is no head and no neck
+SHOULDERS_MM: Final = 280.0  # a body wider than this is no head and no neck
 FEW_SLICES: Final = 10  # so few may miss the lung of a chest
+CORNER_AIR: Final = 0.05  # of the picture; with less, the picture is cropped to the body
 DEFAULT_PIXEL_MM: Final = 0.75  # of a 512 matrix, when the image does not say
 
 
@@ -57,7 +59,7 @@ def _dark_areas(gray: Gray) -> Mask:
     """Keep the large dark areas inside the body."""
     labels, count = ndimage.label(gray < _threshold(gray))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    sizes[_outside(labels, sizes)] = 0
+    sizes[_outside(labels[None], sizes)] = 0
     sizes[0] = 0
     if sizes.max() < 0.01 * gray.size:
         return np.zeros(gray.shape, np.bool_)
@@ -66,17 +68,16 @@ def _dark_areas(gray: Gray) -> Mask:
 
 
 def _outside(labels: Labels, sizes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Tell air around the body from a lung that a figure's edge cuts.
+    """Tell air around the body from lungs that the edge of the picture cuts; shape (slices, rows, columns).
 
     Air around the body reaches a corner. Where there is such air, everything at the edge is outside (gaps of
-    the table); where there is none, the picture is cropped and dark areas at its edge are lung.
+    the table); where there is none, the pictures are cropped and dark areas at their edge are lung.
     """
-    corners = np.unique(labels[[0, 0, -1, -1], [0, -1, 0, -1]]).astype(np.intp)
-    return _edge(labels) if sizes[corners[corners > 0]].sum() > 0.05 * labels.size else corners
-
-
-def _edge(labels: Labels) -> NDArray[np.intp]:
-    return np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])).astype(np.intp)
+    corners = np.unique(labels[:, [0, 0, -1, -1], [0, -1, 0, -1]]).astype(np.intp)
+    if sizes[corners[corners > 0]].sum() <= CORNER_AIR * labels.size:
+        return corners
+    edges = labels[:, [0, -1], :].ravel(), labels[:, :, [0, -1]].ravel()
+    return np.unique(np.concatenate(edges)).astype(np.intp)
 
 
 def _threshold(gray: Gray) -> float:
@@ -117,19 +118,15 @@ def coverage(
     areas = lung.sum(axis=(1, 2)) * pixel**2
     covered = np.flatnonzero(areas >= MIN_AREA_MM2)
     extent = (int(covered[0]), int(covered[-1])) if covered.size else None
-    problem = _problem(areas, extent)
-    if problem and labelled_chest and len(volume) < FEW_SLICES and _body_mm(small, pixel) > MIN_SHOULDER_MM:
-        problem, reason = (
-            "",
-            "The headers say chest and the body is too wide for a head, though no lung is seen.",
-        )
-    elif not problem and extent:
-        reason = f"Lung is seen on slices {extent[0] + 1} to {extent[1] + 1} of {len(volume)}."
+    is_chest, reason = _judge(areas, extent)
+    if not is_chest and labelled_chest and len(volume) < FEW_SLICES and _body_mm(small, pixel) > SHOULDERS_MM:
+        is_chest, extent = True, None
+        reason = "The headers say chest and the body is too wide for a head, though hardly any lung is seen."
     return Coverage(
         first=extent[0] if extent else None,
         last=extent[1] if extent else None,
-        is_chest=not problem,
-        reason=problem or reason,
+        is_chest=is_chest,
+        reason=reason,
         area_fraction=tuple(float(share) for share in lung.mean(axis=(1, 2))),
         volume_ml=float(areas.sum() * slice_mm / 1000) if slice_mm else None,
         ends_above=extent is not None and extent[0] > 0,
@@ -148,34 +145,38 @@ def _lung(small: Volume) -> Mask:
     inner, gray = labels[inside], small[inside]
     number = np.bincount(inner, minlength=count + 1)
     keep = np.bincount(inner, gray, minlength=count + 1) >= GAS * number
-    for plane in labels:
-        keep[_edge(plane)] = False
+    keep[_outside(labels, np.bincount(labels.ravel(), minlength=count + 1))] = False
     keep[0] = False
     return _largest(keep[labels])
 
 
 def _largest(candidates: Mask) -> Mask:
+    """Keep what is joined across slices to something as wide as a lung."""
     labels, count = ndimage.label(candidates)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    keep = (sizes > 0) & (sizes >= MIN_SIDE_SHARE * sizes.max())
+    peaks = np.zeros(count + 1, np.intp)
+    for plane in labels:
+        np.maximum(peaks, np.bincount(plane.ravel(), minlength=count + 1), out=peaks)
+        peaks[0] = 0
+    keep = (peaks > 0) & (peaks >= MIN_PEAK_SHARE * peaks.max())
     found: Mask = keep[labels]
     return found
 
 
-def _problem(areas: Sums, extent: tuple[int, int] | None) -> str:
+def _judge(areas: Sums, extent: tuple[int, int] | None) -> tuple[bool, str]:
+    """Say whether this much lung, from the first slice to the last, is a chest, and why."""
     if extent is None:
-        return "No lung is seen on any slice."
-    if areas.max() < MIN_CHEST_MM2:
+        return False, "No lung is seen on any slice."
+    most, least = areas.max() / 100, MIN_CHEST_MM2 / 100
+    if most < least:
         return (
-            f"The fullest slice shows {areas.max() / 100:.0f} cm² of lung; a chest shows at least "
-            f"{MIN_CHEST_MM2 / 100:.0f} cm²."
+            False,
+            f"The fullest slice shows {most:.0f} cm² of lung; a chest shows at least {least:.0f} cm².",
         )
     first, last = extent
-    cut = (first == 0) != (last == len(areas) - 1)
-    if cut and last - first + 1 < MIN_EXTENT * len(areas):
-        return f"Only {last - first + 1} of {len(areas)} slices show lung, all at one end."
-    return ""
+    shown, total = last - first + 1, len(areas)
+    if (first == 0) != (last == total - 1) and shown < MIN_EXTENT * total:
+        return False, f"Only {shown} of {total} slices show lung, all at one end."
+    return True, f"Lung is seen on slices {first + 1} to {last + 1} of {total}."
 
 
 def _body_mm(small: Volume, pixel_mm: float) -> float:
