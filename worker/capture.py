@@ -31,7 +31,8 @@ class Picture:
 
     item: SliceFinding
     source: Dataset
-    pixels: Color
+    pixels: Color  # as sent, with its legend
+    bare: Color  # without it
 
 
 def compose_capture(picture: Picture, context: Context, group: str, number: int) -> Dataset:

@@ -1,5 +1,6 @@
 """What all our objects say of themselves: identity, series, equipment and time."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -77,10 +78,10 @@ def moment(context: Context, source: Dataset) -> datetime:
     """
     at = datetime.fromisoformat(context.created_at)
     offset = str(source.get("TimezoneOffsetFromUTC") or "")
-    if len(offset) == len("+0000") and offset[0] in "+-" and offset[1:].isdigit():
-        minutes = int(offset[1:3]) * 60 + int(offset[3:])
-        return at.astimezone(timezone(timedelta(minutes=minutes if offset[0] == "+" else -minutes)))
-    return at
+    if not re.fullmatch(r"[+-](0\d|1[0-4])[0-5]\d", offset):
+        return at
+    minutes = int(offset[1:3]) * 60 + int(offset[3:])
+    return at.astimezone(timezone(timedelta(minutes=minutes if offset[0] == "+" else -minutes)))
 
 
 def header(

@@ -5,12 +5,23 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 INDENT: Final = "  "
+# Source: PS3.3 Table C.17-5, the attribute that holds the value of each value type.
+VALUES: Final = {
+    "TEXT": "TextValue",
+    "UIDREF": "UID",
+    "PNAME": "PersonName",
+    "DATE": "Date",
+    "TIME": "Time",
+    "DATETIME": "DateTime",
+}
 
 
 def describe(report: Dataset) -> str:
     """Return the content tree, an item a line, images counted instead of listed; no patient is named."""
-    flags = (report.CompletionFlag, report.VerificationFlag, report.get("PreliminaryFlag"))
-    lines = [f"{report.SeriesDescription} ({', '.join(str(flag) for flag in flags if flag)})"]
+    flags = [report.get(name) for name in ("CompletionFlag", "VerificationFlag", "PreliminaryFlag")]
+    lines = [
+        f"{report.get('SeriesDescription', 'Report')} ({', '.join(str(flag) for flag in flags if flag)})"
+    ]
     lines += _tree(report, 0)
     return "\n".join(lines)
 
@@ -47,4 +58,4 @@ def _value(item: Dataset) -> str:
         measured = item.MeasuredValueSequence[0]
         unit = measured.MeasurementUnitsCodeSequence[0].CodeMeaning
         return f"{float(measured.NumericValue):g} ({unit})"
-    return str(item.get({"TEXT": "TextValue", "UIDREF": "UID"}.get(item.ValueType, ""), ""))
+    return str(item.get(VALUES.get(item.ValueType, ""), ""))

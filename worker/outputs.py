@@ -135,8 +135,8 @@ def _draw(item: SliceFinding, context: Context, sources: Mapping[str, Dataset], 
     image = gray(item)
     activation = upsample(item.class_map, item.box, image.shape[0], image.shape[1])
     source = sources[item.sop_instance_uid]
-    pixels = annotate(overlay(image, activation), slice_title(item, source), notice(context))
-    return Picture(item, source, pixels)
+    bare = overlay(image, activation)
+    return Picture(item, source, annotate(bare, slice_title(item, source), notice(context)), bare)
 
 
 def _set_character_set(

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import wrap
 from typing import Final
+
+import numpy as np
 
 from worker.capture import Picture
 from worker.drawing import BACKGROUND, FAINT, PANEL, SOFT, WHITE, Canvas, Paint
 from worker.heatmap import spread_highest
 from worker.result import Context, StudyFinding, Verdict
 from worker.rle import Color
-from worker.wording import FINDING, conclusion, image_name, notice, plain
+from worker.wording import FINDING, conclusion, image_name, notice, plain, slices_in_words
 
 SIZE: Final = 1024
 MARGIN: Final = 40
@@ -50,19 +53,17 @@ def _draw_title(canvas: Canvas, context: Context, identification: str) -> None:
     canvas.text((MARGIN, 34), "Lungnode", 34)
     canvas.text((MARGIN, 76), f"Chest CT: {FINDING}", 20, SOFT)
     at = datetime.fromisoformat(context.created_at)
-    canvas.text((RIGHT, 40), f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".strip(), 20, SOFT, "ra")
-    if identification:
-        canvas.text((RIGHT, 76), identification, 20, WHITE, "ra")
-    else:
-        canvas.text((RIGHT, 76), f"revision {context.revision}", 20, SOFT, "ra")
+    made = f"{at:%Y-%m-%d %H:%M} {at.tzname() or ''}".strip()
+    canvas.text((RIGHT, 40), f"{made}   revision {context.revision}", 20, SOFT, "ra")
+    canvas.text((RIGHT, 76), identification, 20, WHITE, "ra")
 
 
 def _draw_verdict(canvas: Canvas, finding: StudyFinding, paint: Paint) -> None:
     canvas.box((MARGIN, 120, RIGHT, 330), PANEL, 12)
     canvas.box((MARGIN, 120, MARGIN + 8, 330), paint, 4)
     canvas.text((MARGIN + 36, 142), finding.verdict.value.upper(), 52, paint)
-    for line, text in enumerate(_wrapped(conclusion(finding), 66)[:2]):
-        canvas.text((MARGIN + 36, 208 + 24 * line), text, 19, WHITE)
+    for line, text in enumerate(_wrapped(conclusion(finding), 78, 3)):
+        canvas.text((MARGIN + 36, 204 + 21 * line), text, 17, WHITE)
     if finding.probability is not None:
         canvas.text((RIGHT - 36, 142), f"{finding.probability:.2f}", 52, paint, "ra")
         canvas.text((RIGHT - 36, 208), "probability", 19, SOFT, "ra")
@@ -76,6 +77,7 @@ def _draw_scale(canvas: Canvas, finding: StudyFinding, paint: Paint) -> None:
     if finding.probability is not None:
         at = left + width * finding.probability
         canvas.box((left, y - 5, max(at, left + 10), y + 5), paint, 5)
+        at = min(max(at, left + 7), right - 7)
         canvas.dot((at, y), 10, WHITE)
         canvas.dot((at, y), 7, paint)
     mark = left + width * finding.threshold
@@ -89,16 +91,18 @@ def _draw_curve(canvas: Canvas, finding: StudyFinding, pictures: Sequence[Pictur
     """Draw the probability of each slice from top to bottom of the lung."""
     canvas.box((MARGIN, 350, RIGHT, 602), PANEL, 12)
     canvas.text((MARGIN + 24, 366), "Probability by slice", 19, WHITE)
-    canvas.text((RIGHT - 24, 366), f"{len(finding.slices)} slices analysed", 17, SOFT, "ra")
+    canvas.text((RIGHT - 24, 366), f"{slices_in_words(finding)} analysed", 17, SOFT, "ra")
     left, right, top, bottom = MARGIN + 60, RIGHT - 30, 404, 560
     for value in (0.0, 0.5, 1.0):
         y = bottom - (bottom - top) * value
         canvas.line([(left, y), (right, y)], FAINT, 1)
         canvas.text((left - 10, y), f"{value:g}", 15, SOFT, "rm")
-    last = max(1, len(finding.slices) - 1)
+    across = (
+        np.linspace(left, right, len(finding.slices)) if len(finding.slices) > 1 else [(left + right) / 2]
+    )
     points = [
-        (left + (right - left) * index / last, bottom - (bottom - top) * item.probability)
-        for index, item in enumerate(finding.slices)
+        (float(x), bottom - (bottom - top) * item.probability)
+        for x, item in zip(across, finding.slices, strict=True)
     ]
     if len(points) > 1:
         canvas.area([(left, bottom), *points, (right, bottom)], CURVE_FILL)
@@ -121,7 +125,7 @@ def _draw_mosaic(canvas: Canvas, pictures: Sequence[Picture]) -> None:
     side = (RIGHT - MARGIN - gap * (MOSAIC - 1)) // MOSAIC
     for column, picture in enumerate(pictures[index] for index in chosen):
         left = MARGIN + column * (side + gap)
-        canvas.picture((left, 622), (side, side), picture.pixels)
+        canvas.picture((left, 622), (side, side), picture.bare)
         canvas.text((left, 622 + side + 8), image_name(picture.item, picture.source), 16, SOFT)
         canvas.text((left + side, 622 + side + 8), f"{picture.item.probability:.2f}", 16, WHITE, "ra")
 
@@ -139,13 +143,8 @@ def _draw_foot(canvas: Canvas, finding: StudyFinding, context: Context) -> None:
         canvas.text((SIZE / 2, 981), notice(context), 20, BACKGROUND, "mm")
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
+def _wrapped(text: str, width: int, lines: int) -> list[str]:
+    return wrap(text, width, max_lines=lines, placeholder=" ...")
 
 
 def _cut(text: str, width: int) -> str:

@@ -31,13 +31,19 @@ def remarks(finding: StudyFinding, context: Context) -> list[str]:
     """Return what a reader should know of the input, the model and the use of this result."""
     said = [f"Completeness of the study: {context.completeness or 'not known'}."]
     if finding.slices:
-        said.append(f"{len(finding.slices)} slices were analysed.")
+        said.append(f"Analysed: {slices_in_words(finding)}.")
     said += [plain(sentence) for sentence in finding.choice]
     said.append(model_line(context))
     said.append(f"Revision {context.revision} of the study.")
     if notice(context):
         said.append(f"{notice(context)}.")
     return [plain(sentence) for sentence in said]
+
+
+def slices_in_words(finding: StudyFinding) -> str:
+    """Return how many slices were analysed."""
+    count = len(finding.slices)
+    return "1 slice" if count == 1 else f"{count} slices"
 
 
 def model_line(context: Context) -> str:
