@@ -40,7 +40,7 @@ def read_instance(path: Path) -> Instance:
         raise ValueError(f"{path} has no File Meta group")
     start = 144 + int.from_bytes(content[140:144], "little")
     values = dict(_file_meta(content[144:start]))
-    return Instance(values[0x0002], values[0x0003], values[0x0010], content[start:])
+    return Instance(values[0x0002], values.get(0x0003, ""), values[0x0010], content[start:])
 
 
 def _file_meta(group: bytes) -> Iterator[tuple[int, str]]:

@@ -72,7 +72,9 @@ def running_receiver(folder: Path, **receiver: Any) -> Iterator[RunningReceiver]
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-c", _PROGRAM], env=environment, stderr=output)
     try:
-        yield RunningReceiver(process, data, log, _port_of(process, log, data))
+        running = RunningReceiver(process, data, log, _port_of(process, log, data))
+        wait_until(running.children, "no process serves")
+        yield running
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

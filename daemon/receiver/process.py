@@ -14,6 +14,7 @@ from typing import Final
 from daemon.receiver.association import Association, Node
 from daemon.receiver.disk import Disk
 from daemon.receiver.seats import Seats
+from daemon.receiver.signals import SignalQueue
 from lungnode.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,42 +41,29 @@ class ReceiverProcess:
         self._most_connections = settings.receiver.max_associations + _SPARE_CONNECTIONS
         self._associations: dict[Association, threading.Thread] = {}
         self._lock = threading.Lock()
-        self._is_stopping = False
 
     def run(self) -> None:
         """Take connections until told to stop, then drain."""
-        wake = self._listen_to_signals()
-        poll = select.poll()
-        for descriptor in (self._listener.fileno(), self._lifeline, wake.fileno()):
-            poll.register(descriptor, select.POLLIN)
-        while not self._is_stopping:
-            ready = {descriptor for descriptor, _ in poll.poll()}
-            if wake.fileno() in ready:
-                wake.recv(64)
-            if self._lifeline in ready:
-                self._is_stopping = True
-            if self._listener.fileno() in ready and not self._is_stopping:
-                self._accept()
-        self._listener.close()
-        self._drain()
-
-    def _listen_to_signals(self) -> socket.socket:
-        wake, written = socket.socketpair()
-        wake.setblocking(False)
-        written.setblocking(False)
-        self._signal_socket = written  # kept open as long as this object lives
-        signal.set_wakeup_fd(written.fileno())
-        signal.signal(signal.SIGTERM, self._on_stop)
-        signal.signal(signal.SIGUSR1, self._on_report)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        return wake
+        with SignalQueue((signal.SIGTERM, signal.SIGUSR1)) as signals:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            self._serve_until_stopped(signals)
+            self._listener.close()
+            self._drain()
 
-    def _on_stop(self, _number: int, _frame: object) -> None:
-        self._is_stopping = True
-
-    def _on_report(self, _number: int, _frame: object) -> None:
-        logger.info("counted since the start: %s", dict(self._tally))
+    def _serve_until_stopped(self, signals: SignalQueue) -> None:
+        poll = select.poll()
+        for descriptor in (self._listener.fileno(), self._lifeline, signals.fileno()):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            received = signals.wait(0) if signals.fileno() in ready else set()
+            if signal.SIGUSR1 in received:
+                logger.info("counted since the start: %s", dict(self._tally))
+            if signal.SIGTERM in received or self._lifeline in ready:
+                return
+            if self._listener.fileno() in ready:
+                self._accept()
 
     def _accept(self) -> None:
         loads = self._seats.connections()

@@ -11,6 +11,7 @@ from typing import Final
 
 from daemon.receiver.process import DRAIN_S, serve_process
 from daemon.receiver.seats import Seats
+from daemon.receiver.signals import SignalQueue
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
 
@@ -30,13 +31,12 @@ def serve(settings: Settings) -> None:
     Raises:
         UnavailableError: The port is taken or cannot be opened.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    with _listen(settings) as listener:
+    with _listen(settings) as listener, SignalQueue(_SIGNALS) as signals:
         _prepare_spool(settings.spool)
         address_file = settings.data / ADDRESS_FILE
         _announce(address_file, listener)
         try:
-            _Parent(settings, listener).run()
+            _Parent(settings, listener, signals).run()
         finally:
             _withdraw(address_file)
 
@@ -44,9 +44,10 @@ def serve(settings: Settings) -> None:
 class _Parent:
     """Forks the processes, restarts those that die, and passes on the signal to stop."""
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, signals: SignalQueue) -> None:
         self._settings = settings
         self._listener = listener
+        self._signals = signals
         self._seats = Seats(settings.receiver.processes, settings.receiver.max_associations)
         self._lifeline, self._life = os.pipe()
         self._rows: dict[int, tuple[int, float]] = {}  # pid: row, start
@@ -56,10 +57,10 @@ class _Parent:
         for row in range(self._settings.receiver.processes):
             self._fork(row)
         while True:
-            number = self._wait_for_signal()
-            if number in (signal.SIGTERM, signal.SIGINT):
+            received = self._signals.wait(self._seconds_until_due())
+            if received & {signal.SIGTERM, signal.SIGINT}:
                 break
-            if number == signal.SIGUSR1:
+            if signal.SIGUSR1 in received:
                 self._pass_on(signal.SIGUSR1)
             self._bury()
             self._restart()
@@ -67,16 +68,17 @@ class _Parent:
 
     def _fork(self, row: int) -> None:
         self._seats.clear(row)
+        # A signal between fork and the child's own handlers would wake the parent in the child's place.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             os.close(self._life)
             serve_process(self._settings, self._listener, row=row, seats=self._seats, lifeline=self._lifeline)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._rows[pid] = (row, time.monotonic())
 
-    def _wait_for_signal(self) -> int | None:
-        timeout = max(0.0, min(self._due.values()) - time.monotonic()) if self._due else 3600.0
-        received = signal.sigtimedwait(_SIGNALS, timeout)
-        return None if received is None else received.si_signo
+    def _seconds_until_due(self) -> float | None:
+        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
 
     def _bury(self) -> None:
         while self._rows:
@@ -111,7 +113,7 @@ class _Parent:
             if pid:
                 del self._rows[pid]
             else:
-                signal.sigtimedwait((signal.SIGCHLD,), max(0.0, deadline - time.monotonic()))
+                self._signals.wait(max(0.0, deadline - time.monotonic()))
         for pid in self._rows:
             logger.error("receiver process %d did not stop and is killed", pid)
             os.kill(pid, signal.SIGKILL)
@@ -125,7 +127,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise UnavailableError(
-            f"The receiver cannot listen on {host} port {port}: {error.strerror}."
+            f"The receiver cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}."
         ) from error
     listener.setblocking(False)
     return listener
