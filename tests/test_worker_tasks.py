@@ -1,0 +1,151 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, generate_uid
+from sqlalchemy import Engine
+
+from db.models import Analysis, AnalysisState, Delivery, DeliveryState, Output, Study
+from db.session import open_engine, transaction, upgrade
+from lungnode.queue import DELIVER_TASK, open_queue, wake
+from lungnode.settings import Settings
+from tests.nodes import command, embedded_broker, lungnode, stop, variables, wait_for
+
+NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Node:
+    """A data folder with database and broker, and a stand-in PACS."""
+
+    settings: Settings
+    engine: Engine
+    received: Path
+    environment: dict[str, str]
+
+    def add_delivery(self) -> int:
+        """Queue a report that lies on disk."""
+        path, ds = self._write_report()
+        with transaction(self.engine) as session:
+            study = Study(study_instance_uid=generate_uid(), created_at=NOON, changed_at=NOON)
+            analysis = Analysis(
+                study=study, revision=1, created_at=NOON, due_at=NOON, state=AnalysisState.DONE
+            )
+            output = Output(
+                analysis=analysis,
+                group="sr",
+                sop_class_uid=ds.SOPClassUID,
+                sop_instance_uid=ds.SOPInstanceUID,
+                series_instance_uid=ds.SeriesInstanceUID,
+                path=path.name,
+                size=path.stat().st_size,
+                digest="",
+            )
+            row = Delivery(analysis=analysis, destination="PACS", group="sr", due_at=NOON, created_at=NOON)
+            session.add_all((output, row))
+            session.flush()
+            return row.id
+
+    def _write_report(self) -> tuple[Path, Dataset]:
+        ds = Dataset()
+        ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = (
+            Comprehensive3DSRStorage,
+            generate_uid(),
+            generate_uid(),
+        )
+        ds.ensure_file_meta()
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        path = self.settings.outputs / f"{ds.SOPInstanceUID}.dcm"
+        path.parent.mkdir(exist_ok=True)
+        ds.save_as(path, enforce_file_format=True)
+        return path, ds
+
+    def wake(self, row_id: int) -> None:
+        """Send the message."""
+        wake(open_queue(self.settings), DELIVER_TASK, row_id)
+
+    def state(self, row_id: int) -> str:
+        """Read the delivery's state."""
+        with transaction(self.engine) as session:
+            return session.get_one(Delivery, row_id).state
+
+    def is_stored(self, row_id: int) -> bool:
+        """Tell whether it arrived."""
+        return self.state(row_id) == DeliveryState.STORED
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    received = tmp_path / "pacs"
+    received.mkdir()
+    standin = subprocess.Popen((sys.executable, "-m", "lungnode.standin", str(received)), env=variables())
+    port = wait_for(lambda: _port(received), what="the stand-in PACS")
+    pacs = {"name": "PACS", "ae_title": "STANDIN", "host": "127.0.0.1", "port": port}
+    environment = {"LUNGNODE_DESTINATIONS": json.dumps([pacs])}
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    yield Node(Settings(data=tmp_path), engine, received, environment)
+    engine.dispose()
+    stop(standin)
+
+
+def _port(folder: Path) -> int | None:
+    path = folder / "port.json"
+    return int(json.loads(path.read_text())["port"]) if path.exists() else None
+
+
+def test_a_delivery_worker_survives_its_broker_and_ends_at_sigterm(node: Node) -> None:
+    """One test for one life of a worker: starting it takes seconds."""
+    first, second = node.add_delivery(), node.add_delivery()
+
+    with lungnode(
+        node.settings.data, "worker", "--queue", "delivery", environment=node.environment
+    ) as worker:
+        with embedded_broker(node.settings):
+            node.wake(first)
+            wait_for(lambda: node.is_stored(first), what="the first delivery")
+        with embedded_broker(node.settings):
+            node.wake(second)
+            wait_for(lambda: node.is_stored(second), limit_s=40, what="the second, through the new broker")
+            start = monotonic()
+            assert stop(worker) == 0
+
+    assert monotonic() - start < 10
+    assert len(list(node.received.glob("*.dcm"))) == 2
+
+
+def test_a_worker_whose_model_cannot_be_read_says_so_and_ends(tmp_path: Path) -> None:
+    broken = {"LUNGNODE_ANALYSIS__MODEL": str(tmp_path / "nothing")}
+
+    done = subprocess.run(
+        command(tmp_path, "worker", "--queue", "analysis"),
+        env=variables(broken),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"lungnode: The recipe {tmp_path}/nothing/recipe.json cannot be used")
+
+
+def test_an_unknown_queue_is_wrong_use(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(tmp_path, "worker", "--queue", "mail"),
+        env=variables(),
+        check=False,
+        capture_output=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 2
