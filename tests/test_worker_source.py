@@ -48,6 +48,42 @@ def test_a_name_is_decoded_with_all_its_component_groups(script: str) -> None:
     assert "SpecificCharacterSet" not in copied
 
 
+# Source: PS3.5 H.3.2, I.2 and plain words of the single-byte scripts.
+FURTHER_NAMES = {
+    "kana": (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
+    "korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    "arabic": ("ISO_IR 127", "قباني^لنزار"),
+    "hebrew": ("ISO_IR 138", "שרון^דבורה"),
+    "thai": ("ISO_IR 166", "สมชาย"),
+    "latin-2": ("ISO_IR 101", "Wałęsa^Łukasz"),
+    "turkish": ("ISO_IR 148", "Çavuşoğlu^Şükrü"),
+}
+
+
+@pytest.mark.parametrize("script", FURTHER_NAMES)
+def test_names_of_further_scripts_survive_in_their_own_character_set(script: str) -> None:
+    character_sets, name = FURTHER_NAMES[script]
+    original = source(SpecificCharacterSet=character_sets, PatientName=name)
+
+    copied = patient_and_study(original)
+
+    assert copied.PatientName == name
+    assert character_set(original, copied) == character_sets
+
+
+def test_a_name_that_pydicom_cannot_encode_again_is_sent_in_utf_8() -> None:
+    # Source: PS3.5 K.3. pydicom reads the escape sequences of ISO 2022 IR 58 but does not write them.
+    name, tag = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab= ", Tag("PatientName")
+    original = Dataset()
+    original.SpecificCharacterSet = ["", "ISO 2022 IR 58"]
+    original[tag] = RawDataElement(tag, "PN", len(name), name, 0, is_implicit_VR=False, is_little_endian=True)
+
+    copied = patient_and_study(original)
+
+    assert str(copied.PatientName).rstrip("=") == "Zhang^XiaoDong=张^小东"
+    assert character_set(original, copied) == "ISO_IR 192"
+
+
 def test_an_item_with_its_own_character_set_is_decoded_with_it() -> None:
     item = Dataset()
     item.SpecificCharacterSet = "ISO_IR 144"

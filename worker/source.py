@@ -197,14 +197,14 @@ def _forget_encoding(data_set: Dataset) -> None:
         if element.VR == "SQ":
             for item in element.value:
                 _forget_encoding(item)
-        elif element.VR == "PN" and not element.is_empty:
-            element.value = _plain_names(element)
+        elif element.VR in CUSTOMIZABLE_CHARSET_VR and not element.is_empty:
+            values = [_plain(value) for value in (element.value if element.VM > 1 else [element.value])]
+            element.value = values if element.VM > 1 else values[0]
 
 
-def _plain_names(element: DataElement) -> PersonName | list[PersonName]:
-    if element.VM > 1:
-        return [PersonName(str(name)) for name in element.value]
-    return PersonName(str(element.value))
+def _plain(value: object) -> str:
+    # pydicom 3.0.2 leaves the escape sequences of ISO 2022 IR 58 in what it decoded.
+    return str(value).replace("\x1b$)A", "")
 
 
 def character_set(source: Dataset, data_set: Dataset) -> str | list[str] | None:
