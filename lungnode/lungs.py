@@ -17,7 +17,9 @@ Sums = NDArray[np.float64]  # a value a label or a slice
 
 MAX_SIDE: Final = 256  # finer is not needed to find a lung, and costs time
 TISSUE: Final = 161  # gray of -400 HU in the lung window: half way between lung and chest wall
-GAS: Final = 72  # gray of -925 HU: inside trachea, bowel and skull it is darker, inside a lung brighter
+GAS: Final = 72  # gray of -925 HU: the mean inside trachea, bowel and skull is darker, in a lung brighter
+EMPHYSEMA: Final = 65  # gray of -965 HU: a lung may be so dark
+VESSELS: Final = 6.5  # gray, 38 HU: but then its vessels make it uneven, by at least this deviation
 MIN_SIDE_SHARE: Final = 0.15  # of the largest dark area of a slice; the other lung may be small
 MIN_PEAK_SHARE: Final = 0.25  # of the larger lung's fullest slice; bowel that passed for lung stays below
 MIN_AREA_MM2: Final = 15.0  # of lung on a slice that counts as covering it
@@ -142,12 +144,23 @@ def _lung(small: Volume) -> Mask:
     labels, count = ndimage.label(dark, in_plane)
     # The rim of a trachea is as bright as lung by partial volume: only the inside counts.
     inside = ndimage.binary_erosion(dark, in_plane, iterations=2)
-    inner, gray = labels[inside], small[inside]
-    number = np.bincount(inner, minlength=count + 1)
-    keep = np.bincount(inner, gray, minlength=count + 1) >= GAS * number
+    keep = _hold_tissue(labels[inside], small[inside].astype(np.float64), count)
     keep[_outside(labels, np.bincount(labels.ravel(), minlength=count + 1))] = False
     keep[0] = False
     return _largest(keep[labels])
+
+
+def _hold_tissue(labels: Labels, gray: Sums, count: int) -> Mask:
+    """Say of each area whether it is lung and not gas, by the gray of its inside.
+
+    An area too thin to have an inside may be lung: what it is joined to decides.
+    """
+    number = np.bincount(labels, minlength=count + 1)
+    divisor = np.maximum(number, 1)
+    mean = np.bincount(labels, gray, minlength=count + 1) / divisor
+    variance = np.bincount(labels, gray**2, minlength=count + 1) / divisor - mean**2
+    found: Mask = (number == 0) | (mean >= GAS) | ((mean >= EMPHYSEMA) & (variance >= VESSELS**2))
+    return found
 
 
 def _largest(candidates: Mask) -> Mask:
