@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import delete, func, or_, select, text, update
+from sqlalchemy import func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -158,18 +158,6 @@ def queue_analysis(session: Session, study: Study, priority: int, now: datetime)
     session.add(analysis)
     session.flush()
     return analysis
-
-
-def forget_associations(session: Session, before: datetime) -> None:
-    """Delete associations that closed, or whose clerk fell silent, before a time."""
-    old = select(AssociationRecord.id).where(
-        AssociationRecord.lease_until < before,
-    )
-    for table, column in (
-        (AssociationStudy, AssociationStudy.association_id),
-        (AssociationRecord, AssociationRecord.id),
-    ):
-        session.execute(delete(table).where(column.in_(old)).execution_options(synchronize_session=False))
 
 
 def _upsert(

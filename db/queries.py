@@ -117,12 +117,6 @@ def list_quarantined(session: Session, limit: int = 100) -> Sequence[Quarantined
     return session.scalars(query).all()
 
 
-def count_studies(session: Session) -> dict[str, int]:
-    """Return how many studies are in each state."""
-    rows = session.execute(select(Study.state, func.count()).group_by(Study.state))
-    return {str(state): int(count) for state, count in rows}
-
-
 def _count(expression: Any) -> Any:
     counted = select(func.count(expression)).where(Instance.study_id == Study.id)
     return counted.correlate(Study).scalar_subquery()

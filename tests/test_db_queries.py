@@ -17,11 +17,9 @@ from db.models import (
 )
 from db.queries import (
     StudyFilter,
-    count_studies,
     get_study,
     list_instances,
     list_noted,
-    list_quarantined,
     list_series,
     list_studies,
 )
@@ -105,12 +103,6 @@ def test_conflicts_are_shown_apart_and_never_analysed(two_studies: Engine) -> No
         assert [each.disposition for each in list_noted(session, study)] == ["conflict"]
         assert len(list_instances(session, study, revision=1)) == 4
         assert list_instances(session, study, revision=0) == []
-
-
-def test_studies_are_counted_by_state(two_studies: Engine) -> None:
-    with transaction(two_studies) as session:
-        assert count_studies(session) == {"complete": 1, "receiving": 1}
-        assert list_quarantined(session) == []
 
 
 def test_a_study_analysed_again_gets_a_new_revision_of_the_same_instances(two_studies: Engine) -> None:

@@ -13,6 +13,7 @@ from pydicom.config import disable_value_validation
 from pydicom.datadict import tag_for_keyword
 from pydicom.tag import Tag
 
+from daemon.clerk.inflate import check_inflated_size
 from lungnode.errors import UnusableError
 from lungnode.rules import Facts
 
@@ -77,11 +78,14 @@ def read_header(path: Path, rule_keywords: Iterable[str] = ()) -> Header:
         # A warning quotes the value, which may be a patient's name.
         warnings.simplefilter("ignore")
         try:
+            check_inflated_size(path)
             ds = dcmread(file, stop_before_pixels=True, specific_tags=tags)
             return _header(ds, _uids(ds), rule_keywords)
         except (UnusableError, MemoryError):
             raise
         except Exception as error:  # damaged data sets make pydicom raise almost anything
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's; pydicom's own have no number
             # Its message may quote a value, so only its class is told.
             reason = f"The file cannot be parsed as DICOM ({type(error).__name__})."
             raise UnusableError(reason) from error

@@ -6,6 +6,7 @@ Order: link into the archive, synchronise, commit the rows, unlink from the spoo
 import errno
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -295,7 +296,10 @@ def _set_aside(rejected: Rejected, folder: Path, now: datetime) -> dict[str, Any
         "calling_ae_title": calling,
         "received_at": now,
     }
-    kept.with_suffix(".json").write_text(json.dumps(row, default=datetime.isoformat), encoding="utf-8")
+    with kept.with_suffix(".json").open("w", encoding="utf-8") as file:
+        json.dump(row, file, default=datetime.isoformat)
+        file.flush()
+        os.fsync(file.fileno())
     return row
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from daemon.clerk import spool
 from daemon.clerk.complete import Completer
 from daemon.clerk.dispatch import Dispatcher
+from daemon.clerk.files import writing_to
 from daemon.clerk.index import BATCH, Indexer
 from daemon.clerk.plan import Received
 from daemon.clerk.spool import Association
@@ -56,7 +57,8 @@ class Clerk:
             UnavailableError: The database or the archive is away; nothing is lost.
         """
         now = self._clock()
-        associations = spool.scan(self._settings.spool, now)
+        with writing_to(self._settings.spool):
+            associations = spool.scan(self._settings.spool, now)
         are_mine = True
         for start in range(0, max(len(associations), 1), FOLDERS):
             self._mirror(associations[start:], self._clock())
@@ -67,7 +69,7 @@ class Clerk:
 
     def _work_through(self, associations: Sequence[Association], now: datetime) -> bool:
         """Index and close these; returns False when another clerk holds one of them."""
-        with ExitStack() as stack:
+        with writing_to(self._settings.spool), ExitStack() as stack:
             mine = [each for each in associations if stack.enter_context(spool.held(each))]
             self._index(mine, now)
             self._close(mine, now)

@@ -1,5 +1,6 @@
 """The receiver's spool folders, as docs/architecture.md describes them."""
 
+import errno
 import fcntl
 import json
 import os
@@ -35,7 +36,9 @@ class Association:
 
     def files(self) -> list[Path]:
         """Return the acknowledged files, in the order they came."""
-        return sorted(self.folder.glob("*.dcm"))
+        with os.scandir(self.folder) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(".dcm") and entry.is_file()]
+        return [self.folder / name for name in sorted(names)]
 
 
 def scan(spool: Path, now: datetime) -> list[Association]:
@@ -98,7 +101,7 @@ def held(association: Association) -> Iterator[bool]:
 def remove(association: Association) -> None:
     """Remove the folder of a closed association whose files are all indexed.
 
-    It is kept when a whole file still lies in it.
+    It is kept when a whole file, or one that is not the receiver's, still lies in it.
     """
     if association.files():
         return
@@ -108,8 +111,9 @@ def remove(association: Association) -> None:
             path.unlink(missing_ok=True)
     try:
         association.folder.rmdir()
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
+            raise
 
 
 def _is_locked(path: Path) -> bool:

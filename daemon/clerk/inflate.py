@@ -1,0 +1,36 @@
+"""A guard for Deflated Explicit VR Little Endian, whose files may grow a thousandfold when they are read."""
+
+import zlib
+from pathlib import Path
+from typing import Final
+
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from lungnode.errors import UnusableError
+
+MAX_BYTES: Final = 1 << 30
+_CHUNK: Final = 1 << 20
+# Source: PS3.10 7.1: preamble, prefix and the group length itself precede what the group length counts.
+_BEFORE_META: Final = 128 + 4 + 12
+
+
+def check_inflated_size(path: Path, limit: int = MAX_BYTES) -> None:
+    """See that a data set fits into memory; of files in other transfer syntaxes only the head is read.
+
+    Raises:
+        UnusableError: It inflates to more than `limit` bytes.
+    """
+    with path.open("rb") as file:
+        if DeflatedExplicitVRLittleEndian.encode() not in file.read(_BEFORE_META + 1024):
+            return
+        meta = read_file_meta_info(str(path))
+        if meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
+            return
+        file.seek(_BEFORE_META + int(meta.FileMetaInformationGroupLength))
+        inflater, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), 0, file.read(_CHUNK)
+        while rest and not inflater.eof:
+            size += len(inflater.decompress(rest, _CHUNK))
+            if size > limit:
+                raise UnusableError(f"The deflated data set is larger than {limit} bytes.")
+            rest = inflater.unconsumed_tail or file.read(_CHUNK)
