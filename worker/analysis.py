@@ -140,7 +140,8 @@ def _find(run: _Run, stack: Stack, cover: Coverage) -> StudyFinding:
         boxes, slices = preprocess(stack.grays, info.recipe)
     with run.watch.phase("predict"):
         seen = predict(run.model, slices, run.conduct)
-    probability = study_probability(seen.probabilities, info.recipe.suspicious_share)
+    share, offset = info.recipe.suspicious_share, info.recipe.study_offset
+    probability = study_probability(seen.probabilities, share, 0.0 if run.picked else offset)
     lacking = WHOLE if run.picked else unseen(stack.positions_mm, stack.candidate.geometry.spacing_mm, cover)
     verdict, reason = judge(probability, info.threshold, lacking)
     findings = tuple(
