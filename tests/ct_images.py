@@ -56,6 +56,24 @@ ENCODERS: Final[dict[UID, Callable[[Pixels], bytes]]] = {
 LOSSY: Final = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
 
 
+_ATTRIBUTES: Final[dict[str, object]] = {
+    "SOPClassUID": CTImageStorage,
+    "StudyInstanceUID": "1.2.3",
+    "SeriesInstanceUID": "1.2.3.4",
+    "Modality": "CT",
+    "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+    "InstanceNumber": 1,
+    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+    "ImagePositionPatient": [0, 0, 0],
+    "PixelSpacing": [0.75, 0.75],
+    "SliceThickness": 2,
+    "SamplesPerPixel": 1,
+    "PhotometricInterpretation": "MONOCHROME2",
+    "RescaleSlope": 1,
+    "RescaleIntercept": -1024,
+}
+
+
 def ct_image(pixels: Pixels | None = None, /, **changes: object) -> Dataset:
     """Make a CT image of these stored values, 12 bits unsigned, with a rescale intercept of -1024.
 
@@ -64,38 +82,26 @@ def ct_image(pixels: Pixels | None = None, /, **changes: object) -> Dataset:
         changes: Attributes by keyword; None removes one.
     """
     values = np.zeros((64, 64), np.uint16) if pixels is None else pixels
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    attributes: dict[str, object] = {
-        "SOPClassUID": CTImageStorage,
-        "SOPInstanceUID": generate_uid(),
-        "StudyInstanceUID": "1.2.3",
-        "SeriesInstanceUID": "1.2.3.4",
-        "Modality": "CT",
-        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
-        "InstanceNumber": 1,
-        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-        "ImagePositionPatient": [0, 0, 0],
-        "PixelSpacing": [0.75, 0.75],
-        "SliceThickness": 2,
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
+    bits = 12 if values.dtype == np.uint16 else values.dtype.itemsize * 8
+    pixel_attributes: dict[str, object] = {
         "Rows": values.shape[-2],
         "Columns": values.shape[-1],
         "BitsAllocated": values.dtype.itemsize * 8,
-        "BitsStored": 12 if values.dtype == np.uint16 else values.dtype.itemsize * 8,
-        "HighBit": 11 if values.dtype == np.uint16 else values.dtype.itemsize * 8 - 1,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
         "PixelRepresentation": int(values.dtype.kind == "i"),
-        "RescaleSlope": 1,
-        "RescaleIntercept": -1024,
+        "NumberOfFrames": len(values) if values.ndim == 3 else None,
         "PixelData": values.tobytes(),
     }
-    if values.ndim == 3:
-        attributes["NumberOfFrames"] = len(values)
-    for keyword, value in {**attributes, **changes}.items():
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPInstanceUID = generate_uid()
+    for keyword, value in {**_ATTRIBUTES, **pixel_attributes, **changes}.items():
         if value is not None:
             setattr(ds, keyword, value)
+        elif keyword in ds:
+            delattr(ds, keyword)
     ds["PixelData"].VR = "OW"
     return ds
 
@@ -134,42 +140,35 @@ def enhanced(series: Sequence[Dataset]) -> Dataset:
     """
     first = series[0]
     ds = ct_image(
-        np.stack([np.frombuffer(s.PixelData, np.uint16).reshape(s.Rows, s.Columns) for s in series]),
+        np.stack([np.frombuffer(one.PixelData, np.uint16).reshape(one.Rows, one.Columns) for one in series]),
+        **dict.fromkeys(("RescaleSlope", "RescaleIntercept", "PixelSpacing", "SliceThickness")),
+        **dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient")),
         SOPClassUID=EnhancedCTImageStorage,
         StudyInstanceUID=first.StudyInstanceUID,
         SeriesInstanceUID=generate_uid(),
         BodyPartExamined=first.get("BodyPartExamined"),
         FrameOfReferenceUID=first.get("FrameOfReferenceUID"),
-        RescaleSlope=None,
-        RescaleIntercept=None,
-        ImagePositionPatient=None,
-        ImageOrientationPatient=None,
-        PixelSpacing=None,
-        SliceThickness=None,
     )
     ds.SharedFunctionalGroupsSequence = [
         _group(
-            PixelMeasuresSequence={
-                "PixelSpacing": first.PixelSpacing,
-                "SliceThickness": first.SliceThickness,
-            },
-            PlaneOrientationSequence={"ImageOrientationPatient": first.ImageOrientationPatient},
-            CTReconstructionSequence={"ConvolutionKernel": first.get("ConvolutionKernel", "B")},
+            PixelMeasuresSequence=_copied(first, "PixelSpacing", "SliceThickness"),
+            PlaneOrientationSequence=_copied(first, "ImageOrientationPatient"),
+            CTReconstructionSequence=_copied(first, "ConvolutionKernel"),
         )
     ]
     ds.PerFrameFunctionalGroupsSequence = [
         _group(
-            PlanePositionSequence={"ImagePositionPatient": one.ImagePositionPatient},
-            PixelValueTransformationSequence={
-                "RescaleSlope": one.RescaleSlope,
-                "RescaleIntercept": one.RescaleIntercept,
-                "RescaleType": "HU",
-            },
+            PlanePositionSequence=_copied(one, "ImagePositionPatient"),
+            PixelValueTransformationSequence=_copied(one, "RescaleSlope", "RescaleIntercept"),
             FrameContentSequence={"FrameAcquisitionNumber": 1},
         )
         for one in series
     ]
     return ds
+
+
+def _copied(ds: Dataset, *keywords: str) -> dict[str, object]:
+    return {keyword: ds.get(keyword) for keyword in keywords if keyword in ds}
 
 
 def _group(**macros: dict[str, object]) -> Dataset:

@@ -17,6 +17,7 @@ from lungnode.phantom.volume import FIELD_OF_VIEW_MM, Slice, draw
 IMPLEMENTATION_UID: Final = UID(f"2.25.{uuid5(NAMESPACE_OID, 'lungnode phantom').int}")
 INTERCEPT: Final = -1024
 MAX_SLICES: Final = 2000
+MIN_SIZE, MAX_SIZE = 64, 1024  # of the matrix: what the shapes are drawn for
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,65 @@ class PhantomStudy:
     lesion_slices: tuple[int, ...]
 
 
+# What all phantoms share. Source: PS3.3 A.3, CT Image IOD; type 2 attributes that we do not know stay empty.
+_SHARED: Final[dict[str, object]] = {
+    "SOPClassUID": CTImageStorage,
+    "StudyDate": "20200401",
+    "StudyTime": "120000",
+    "SeriesDate": "20200401",
+    "SeriesTime": "120000",
+    "AcquisitionDate": "20200401",
+    "AcquisitionTime": "120000",
+    "ContentDate": "20200401",
+    "ContentTime": "120000",
+    "ReferringPhysicianName": "",
+    "StudyDescription": "Chest phantom",
+    "SeriesNumber": 1,
+    "AcquisitionNumber": 1,
+    "Modality": "CT",
+    "Manufacturer": "Lungnode",
+    "ManufacturerModelName": "Phantom",
+    "BodyPartExamined": "CHEST",
+    "PatientPosition": "HFS",
+    "PositionReferenceIndicator": "",
+    "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+    "KVP": "120",
+    "ConvolutionKernel": "PHANTOM",
+    "GantryDetectorTilt": "0",
+    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+    "SamplesPerPixel": 1,
+    "PhotometricInterpretation": "MONOCHROME2",
+    "BitsAllocated": 16,
+    "BitsStored": 12,
+    "HighBit": 11,
+    "PixelRepresentation": 0,
+    "RescaleIntercept": str(INTERCEPT),
+    "RescaleSlope": "1",
+    "RescaleType": "HU",
+    "WindowCenter": "-600",
+    "WindowWidth": "1500",
+    "ImageComments": "Synthetic: no patient.",
+}
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What was asked for: it names every UID, so that other pixels never share one."""
+
+    slices: int
+    lesions: bool
+    seed: int
+    size: int
+    patient: Patient
+
+    def uid(self, what: str) -> str:
+        return f"2.25.{uuid5(NAMESPACE_OID, f'lungnode phantom/{self}/{what}').int}"
+
+    @property
+    def pixel_mm(self) -> float:
+        return FIELD_OF_VIEW_MM / self.size
+
+
 def phantom_study(
     out: Path,
     slices: int = 60,
@@ -58,117 +118,56 @@ def phantom_study(
     Raises:
         UnusableError: The number of slices or the matrix cannot be drawn.
     """
-    if not (1 <= slices <= MAX_SLICES and 64 <= size <= 1024):  # noqa: PLR2004 - what the shapes are drawn for
+    if not (1 <= slices <= MAX_SLICES and MIN_SIZE <= size <= MAX_SIZE):
         raise UnusableError(
-            f"A phantom has 1 to {MAX_SLICES} slices of 64 to 1024 pixels, got {slices}, {size}."
+            f"A phantom has 1 to {MAX_SLICES} slices of {MIN_SIZE} to {MAX_SIZE} pixels a side; "
+            f"got {slices} of {size}."
         )
-    who = patient or Patient()
-    key = f"{seed}/{slices}/{lesions}/{size}/{who}"
+    order = _Order(slices, lesions, seed, size, patient or Patient())
     out.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    drawn = []
+    paths, lung, ill = [], [], []
     for index, one in enumerate(draw(slices, size, seed, lesions=lesions)):
-        ds = _common(key, slices, size, who, seed)
-        _image(ds, key, index, one, size)
         paths.append(out / f"{index + 1:04d}.dcm")
-        ds.save_as(paths[-1], enforce_file_format=True)
-        drawn.append((one.shows_lung, one.shows_lesion))
-    lung = [index for index, (shows, _) in enumerate(drawn) if shows]
-    return PhantomStudy(
-        _uid(key, "study"),
-        _uid(key, "series"),
-        tuple(paths),
-        lung[0] if lung else -1,
-        lung[-1] if lung else -1,
-        tuple(index for index, (_, shows) in enumerate(drawn) if shows),
-    )
+        _image(order, index, one).save_as(paths[-1], enforce_file_format=True)
+        lung += [index] * one.shows_lung
+        ill += [index] * one.shows_lesion
+    first, last = (lung[0], lung[-1]) if lung else (-1, -1)
+    return PhantomStudy(order.uid("study"), order.uid("series"), tuple(paths), first, last, tuple(ill))
 
 
-def _uid(key: str, what: str) -> str:
-    return f"2.25.{uuid5(NAMESPACE_OID, f'lungnode phantom/{key}/{what}').int}"
-
-
-def _common(key: str, slices: int, size: int, who: Patient, seed: int) -> Dataset:
-    """Fill the modules that all slices share. Source: PS3.3 A.3, CT Image IOD."""
-    ds = Dataset()
-    ds.file_meta = _meta()
-    pixel = FIELD_OF_VIEW_MM / size
-    values: dict[str, object] = {
-        "SpecificCharacterSet": who.character_set,
-        "SOPClassUID": CTImageStorage,
-        "StudyInstanceUID": _uid(key, "study"),
-        "SeriesInstanceUID": _uid(key, "series"),
-        "FrameOfReferenceUID": _uid(key, "frame of reference"),
-        "PatientName": who.name,
-        "PatientID": who.patient_id,
-        "PatientBirthDate": who.birth_date,
-        "PatientSex": who.sex,
-        "StudyDate": "20200401",
-        "StudyTime": "120000",
-        "SeriesDate": "20200401",
-        "SeriesTime": "120000",
-        "AcquisitionDate": "20200401",
-        "AcquisitionTime": "120000",
-        "ContentDate": "20200401",
-        "ContentTime": "120000",
-        "AccessionNumber": f"PH{seed}",
-        "ReferringPhysicianName": "",
-        "StudyID": str(seed),
-        "StudyDescription": "Chest phantom",
-        "SeriesDescription": f"Thorax {CHEST_MM / slices:.1f} mm, synthetic",
-        "SeriesNumber": 1,
-        "AcquisitionNumber": 1,
-        "Modality": "CT",
-        "Manufacturer": "Lungnode",
-        "ManufacturerModelName": "Phantom",
-        "BodyPartExamined": "CHEST",
-        "PatientPosition": "HFS",
-        "PositionReferenceIndicator": "",
-        "Laterality": None,
-        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
-        "KVP": "120",
-        "ConvolutionKernel": "PHANTOM",
-        "GantryDetectorTilt": "0",
-        "SliceThickness": f"{CHEST_MM / slices:.4f}",
-        "PixelSpacing": [f"{pixel:.6f}", f"{pixel:.6f}"],
-        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "Rows": size,
-        "Columns": size,
-        "BitsAllocated": 16,
-        "BitsStored": 12,
-        "HighBit": 11,
-        "PixelRepresentation": 0,
-        "RescaleIntercept": str(INTERCEPT),
-        "RescaleSlope": "1",
-        "RescaleType": "HU",
-        "WindowCenter": "-600",
-        "WindowWidth": "1500",
-        "ImageComments": "Synthetic: no patient.",
-    }
-    for keyword, value in values.items():
-        if value is not None:
-            setattr(ds, keyword, value)
-    return ds
-
-
-def _meta() -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_UID
-    meta.ImplementationVersionName = "LUNGNODE_PHANTOM"
-    return meta
-
-
-def _image(ds: Dataset, key: str, index: int, one: Slice, size: int) -> None:
-    corner = -FIELD_OF_VIEW_MM / 2 + FIELD_OF_VIEW_MM / size / 2
-    ds.SOPInstanceUID = _uid(key, f"slice {index}")
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+def _image(order: _Order, index: int, one: Slice) -> Dataset:
+    corner = -FIELD_OF_VIEW_MM / 2 + order.pixel_mm / 2
+    ds = _series(order)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.ImplementationClassUID = IMPLEMENTATION_UID
+    ds.file_meta.ImplementationVersionName = "LUNGNODE_PHANTOM"
+    ds.SOPInstanceUID = order.uid(f"slice {index}")
     ds.InstanceNumber = index + 1
     ds.ImagePositionPatient = [f"{corner:.4f}", f"{corner:.4f}", f"{one.z_mm:.4f}"]
     ds.SliceLocation = f"{one.z_mm:.4f}"
-    stored = np.clip(np.rint(one.hu) - INTERCEPT, 0, 4095).astype("<u2")
-    ds.PixelData = stored.tobytes()
+    ds.PixelData = np.clip(np.rint(one.hu) - INTERCEPT, 0, 4095).astype("<u2").tobytes()
     ds["PixelData"].VR = "OW"
+    return ds
+
+
+def _series(order: _Order) -> Dataset:
+    """Fill what all slices of one study share."""
+    ds, thickness = Dataset(), CHEST_MM / order.slices
+    ds.SpecificCharacterSet = order.patient.character_set
+    for keyword, value in _SHARED.items():
+        setattr(ds, keyword, value)
+    ds.PatientName = order.patient.name
+    ds.PatientID = order.patient.patient_id
+    ds.PatientBirthDate = order.patient.birth_date
+    ds.PatientSex = order.patient.sex
+    ds.StudyInstanceUID = order.uid("study")
+    ds.SeriesInstanceUID = order.uid("series")
+    ds.FrameOfReferenceUID = order.uid("frame of reference")
+    ds.AccessionNumber = f"PH{order.seed}"
+    ds.StudyID = str(order.seed)
+    ds.SeriesDescription = f"Thorax {thickness:.1f} mm, synthetic"
+    ds.SliceThickness = f"{thickness:.4f}"
+    ds.PixelSpacing = [f"{order.pixel_mm:.6f}"] * 2
+    ds.Rows = ds.Columns = order.size
+    return ds
