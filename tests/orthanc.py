@@ -1,0 +1,92 @@
+"""Orthanc as the PACS of a test: private folder, free ports, everything allowed on loopback."""
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from tests.nodes import stop, wait_for
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on: for programs that cannot tell which one they took."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running Orthanc."""
+
+    dicom_port: int
+    http_port: int
+
+    def get(self, path: str) -> Any:
+        """Ask its REST interface."""
+        with urlopen(f"http://127.0.0.1:{self.http_port}/{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def instances(self, study_instance_uid: str, modality: str = "") -> list[Dataset]:
+        """Read what it holds of a study, of one modality."""
+        found: list[Dataset] = []
+        for series in self.get("series?expand"):
+            study = self.get(f"series/{series['ID']}/study")["MainDicomTags"]["StudyInstanceUID"]
+            if study == study_instance_uid and modality in ("", series["MainDicomTags"]["Modality"]):
+                found += [dcmread(BytesIO(self.file(each))) for each in series["Instances"]]
+        return found
+
+    def file(self, identifier: str) -> bytes:
+        """Fetch one instance as it was stored."""
+        with urlopen(f"http://127.0.0.1:{self.http_port}/instances/{identifier}/file", timeout=10) as answer:
+            return bytes(answer.read())
+
+    def studies(self) -> set[str]:
+        """Return all Study Instance UIDs."""
+        return {each["MainDicomTags"]["StudyInstanceUID"] for each in self.get("studies?expand")}
+
+
+@contextmanager
+def running_orthanc(folder: Path) -> Iterator[Orthanc]:
+    """Run Orthanc while the block runs."""
+    program = shutil.which("Orthanc")
+    if program is None:
+        pytest.skip("Orthanc is absent: apt install orthanc")
+    orthanc = Orthanc(free_port(), free_port())
+    settings = {
+        "Name": "test",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "index"),
+        "Plugins": [],
+        "DicomAet": "ORTHANC",
+        "DicomPort": orthanc.dicom_port,
+        "DicomAlwaysAllowStore": True,
+        "HttpPort": orthanc.http_port,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "StableAge": 1,
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with (folder / "orthanc.log").open("wb") as log:
+        process = subprocess.Popen((program, str(folder / "orthanc.json")), stdout=log, stderr=log)
+        try:
+            wait_for(lambda: _is_up(orthanc), what="Orthanc")
+            yield orthanc
+        finally:
+            stop(process)
+
+
+def _is_up(orthanc: Orthanc) -> bool:
+    try:
+        return bool(orthanc.get("system"))
+    except OSError:
+        return False

@@ -1,0 +1,361 @@
+"""The node as an operator runs it: `lungnode up`, DCMTK's storescu as the scanner, Orthanc as the PACS.
+
+The tests share one node, for its start takes seconds, and run in their order. The slices of one study come by
+one association each, with pauses, while all the others run: see `slow_study`.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from sqlalchemy import Engine, select
+
+from db.models import Analysis, AnalysisState, DeliveryState, Study
+from db.session import open_engine, transaction
+from lungnode.phantom import PhantomStudy, phantom_study
+from tests.nodes import children, command, lungnode, stop, variables, wait_for
+from tests.orthanc import Orthanc, free_port, running_orthanc
+
+pytestmark = pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is absent: apt install dcmtk")
+
+SETTINGS = """
+[receiver]
+host = "127.0.0.1"
+port = {receiver}
+[clerk]
+poll_s = 0.2
+quiet_s = 2.0
+gap_quiet_s = 2.0
+sweep_s = 1.0
+[analysis]
+lease_s = 6.0
+[delivery]
+backoff_s = 1.0
+backoff_max_s = 2.0
+[[destinations]]
+name = "ORTHANC"
+ae_title = "ORTHANC"
+host = "127.0.0.1"
+port = {orthanc}
+[[destinations]]
+name = "DOWN"
+ae_title = "DOWN"
+host = "127.0.0.1"
+port = {down}
+outputs = ["sr"]
+[[rules]]
+name = "slow scanner"
+calling_ae_title = "SLOW"
+quiet_s = 10.0
+destinations = ["ORTHANC"]
+[[rules]]
+name = "unlucky"
+calling_ae_title = "UNLUCKY"
+destinations = ["ORTHANC", "DOWN"]
+[[rules]]
+name = "default"
+destinations = ["ORTHANC"]
+"""
+PAUSE_S = 3.0  # between the slices of the slow scanner
+SLICES = 16
+
+
+@dataclass
+class Node:
+    """A running node and its PACS."""
+
+    data: Path
+    port: int
+    process: "subprocess.Popen[bytes]"
+    engine: Engine
+    orthanc: Orthanc
+    down: int  # port of the destination where nobody listens
+
+    def send(self, paths: Sequence[Path], calling: str = "STORESCU") -> None:
+        """Send files over one association, as a scanner would."""
+        options = ("-xs", "+sd", "+r", "-aet", calling, "-aec", "LUNGNODE", "127.0.0.1", str(self.port))
+        subprocess.run(("storescu", *options, *map(str, paths)), check=True, timeout=120, env=_NODELAY)
+
+    def analyses(self, study_instance_uid: str) -> list[Analysis]:
+        """Read the analyses of a study, with outputs and deliveries."""
+        with transaction(self.engine) as session:
+            chosen = select(Analysis).join(Study).where(Study.study_instance_uid == study_instance_uid)
+            rows = list(session.scalars(chosen.order_by(Analysis.revision)))
+            for row in rows:
+                assert len(row.outputs) + len(row.deliveries) >= 0  # loads them
+            return rows
+
+    def delivered(self, study_instance_uid: str, revision: int = 1, to: str = "ORTHANC") -> Analysis:
+        """Wait until everything of a revision has arrived, and return it."""
+
+        def look() -> Analysis | None:
+            found = [row for row in self.analyses(study_instance_uid) if row.revision == revision]
+            states = [d.state for row in found for d in row.deliveries if d.destination == to]
+            return found[0] if states and set(states) == {DeliveryState.STORED} else None
+
+        return wait_for(look, limit_s=120, what=f"the results of revision {revision}")
+
+    def child(self, words: str) -> int:
+        """Return the process ID of one of the node's programs."""
+        return wait_for(lambda: next((p for p, c in children(self.process.pid).items() if words in c), None))
+
+
+_NODELAY = os.environ | {"TCP_NODELAY": "1"}
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as orthanc:
+        yield orthanc
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Iterator[Node]:
+    folder = tmp_path_factory.mktemp("node")
+    data, port, down = folder / "data", free_port(), free_port()
+    data.mkdir()
+    (folder / "lungnode.toml").write_text(
+        SETTINGS.format(receiver=port, orthanc=orthanc.dicom_port, down=down)
+    )
+    options = ("up", "--config", str(folder / "lungnode.toml"))
+    with lungnode(data, *options, log=folder / "log") as process:
+        wait_for((data / "receiver.json").exists, what="the receiver")
+        engine = open_engine(f"sqlite:///{data / 'lungnode.sqlite3'}")
+        yield Node(data, port, process, engine, orthanc, down)
+        engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], PhantomStudy]:
+    """Draws phantoms, another patient for each seed."""
+
+    def draw(seed: int) -> PhantomStudy:
+        return phantom_study(tmp_path_factory.mktemp("phantom"), SLICES, seed=seed, size=256)
+
+    return draw
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slow_study(
+    node: Node, phantom: Callable[[int], PhantomStudy]
+) -> Iterator[tuple[PhantomStudy, Future[None]]]:
+    """A study that comes one association an image, with pauses, while the other tests run."""
+    study = phantom(100)
+
+    def send() -> None:
+        for path in study.paths:
+            node.send([path], calling="SLOW")
+            sleep(PAUSE_S)  # the pause is what is tested
+
+    with ThreadPoolExecutor(1) as pool:
+        yield study, pool.submit(send)
+
+
+@pytest.mark.parametrize("name", ["covid-P001", "normal-001"])
+def test_a_real_study_comes_back_as_report_and_heatmaps_of_the_same_study(
+    node: Node, shared_data: Path, name: str, tmp_path: Path
+) -> None:
+    paths = sorted((shared_data / "dicom" / name).rglob("*.dcm"))
+    study = str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
+
+    node.send(paths)
+    row = node.delivered(study)
+
+    assert (row.state, row.attempts) == (AnalysisState.DONE, 1)
+    reports, captures = node.orthanc.instances(study, "SR"), node.orthanc.instances(study, "OT")
+    assert (len(reports), len(captures)) == (1, 21)
+    reports[0].save_as(tmp_path / "report.dcm", enforce_file_format=True)
+    dump = subprocess.run(
+        ("dsrdump", str(tmp_path / "report.dcm")), capture_output=True, text=True, check=True
+    )
+    assert "Comprehensive 3D SR" in dump.stdout
+    assert "E:" not in dump.stderr
+
+
+def test_a_study_sent_three_times_at_once_and_again_is_analysed_once(
+    node: Node, phantom: Callable[[int], PhantomStudy]
+) -> None:
+    study = phantom(1)
+    orders = (study.paths, study.paths[::-1], study.paths[1::2] + study.paths[::2])
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(node.send, orders))
+    first = node.delivered(study.study_instance_uid)
+    node.send(study.paths)
+    # Another study, sent later and done, shows that the clerk has judged the repetition.
+    after = phantom(2)
+    node.send(after.paths)
+    node.delivered(after.study_instance_uid)
+
+    (row,) = node.analyses(study.study_instance_uid)
+    assert (row.id, row.attempts) == (first.id, 1)
+    arrived = {str(each.SOPInstanceUID) for each in node.orthanc.instances(study.study_instance_uid)}
+    sent = {output.sop_instance_uid for output in row.outputs if output.group in ("sr", "sc")}
+    assert arrived == sent
+
+
+def test_late_slices_make_a_second_report_that_names_the_first(
+    node: Node, phantom: Callable[[int], PhantomStudy]
+) -> None:
+    study = phantom(3)
+    node.send(study.paths[:-3])
+    node.delivered(study.study_instance_uid)
+
+    node.send(study.paths[-3:])
+    node.delivered(study.study_instance_uid, revision=2)
+
+    reports = node.orthanc.instances(study.study_instance_uid, "SR")
+    first, second = sorted(reports, key=lambda report: "PredecessorDocumentsSequence" in report)
+    named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert [each.ReferencedSOPInstanceUID for each in named] == [first.SOPInstanceUID]
+    assert "PredecessorDocumentsSequence" not in first
+
+
+def test_a_destination_that_is_down_holds_up_nobody_and_gets_its_report_when_it_is_back(
+    node: Node, phantom: Callable[[int], PhantomStudy]
+) -> None:
+    study = phantom(4)
+    node.send(study.paths, calling="UNLUCKY")
+    node.delivered(study.study_instance_uid)
+
+    waiting = wait_for(lambda: _tried(node, study.study_instance_uid), what="an attempt")
+    assert waiting["state"] == DeliveryState.PENDING
+    assert "cannot be reached" in waiting["reason"]
+    options = ("storescp", "--fork", "-od", str(node.data), "-aet", "DOWN", str(node.down))
+    with subprocess.Popen(options) as storescp:
+        try:
+            node.delivered(study.study_instance_uid, to="DOWN")
+        finally:
+            storescp.kill()
+
+
+def _tried(node: Node, study_instance_uid: str) -> dict[str, Any] | None:
+    done = subprocess.run(
+        command(node.data, "deliveries", "list", "--json"), env=variables(), capture_output=True, check=True
+    )
+    for each in json.loads(done.stdout)["deliveries"]:
+        if (each["study_instance_uid"], each["destination"]) == (study_instance_uid, "DOWN") and each[
+            "reason"
+        ]:
+            return dict(each)
+    return None
+
+
+def test_receiver_clerk_and_broker_are_killed_and_nothing_is_lost(
+    node: Node, phantom: Callable[[int], PhantomStudy]
+) -> None:
+    study = phantom(5)
+    killed = {words: node.child(words) for words in ("lungnode receive", "lungnode clerk", "valkey-server")}
+
+    node.send(study.paths)
+    for pid in killed.values():
+        os.kill(pid, signal.SIGKILL)
+    node.delivered(study.study_instance_uid)
+
+    assert all(node.child(words) != pid for words, pid in killed.items())
+
+
+def test_the_worker_loads_tensorflow_in_its_child_alone_and_the_receiver_nowhere(node: Node) -> None:
+    worker = node.child("--queue analysis")
+    (model_process,) = children(worker)
+
+    assert _has_loaded_tensorflow(model_process)
+    for words in ("--queue analysis", "--queue delivery", "lungnode receive", "lungnode clerk"):
+        assert not _has_loaded_tensorflow(node.child(words)), words
+
+
+def _has_loaded_tensorflow(pid: int) -> bool:
+    return "libtensorflow" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_an_analysis_whose_process_is_killed_is_done_by_the_next(
+    node: Node, phantom: Callable[[int], PhantomStudy]
+) -> None:
+    study = phantom(6)
+    node.send(study.paths)
+    wait_for(lambda: _is_running(node, study.study_instance_uid), limit_s=60, what="the analysis to start")
+
+    (model_process,) = children(node.child("--queue analysis"))
+    os.kill(model_process, signal.SIGKILL)
+
+    assert node.delivered(study.study_instance_uid).attempts == 2
+
+
+def _is_running(node: Node, study_instance_uid: str) -> bool:
+    return any(row.state == AnalysisState.RUNNING for row in node.analyses(study_instance_uid))
+
+
+def test_one_association_an_image_with_pauses_is_one_study(
+    node: Node, slow_study: tuple[PhantomStudy, Future[None]]
+) -> None:
+    study, sending = slow_study
+    sending.result(timeout=120)
+    row = node.delivered(study.study_instance_uid)
+
+    assert (row.revision, len(node.analyses(study.study_instance_uid))) == (1, 1)
+    assert row.verdict in ("positive", "negative")
+
+
+def test_no_result_lands_in_a_study_that_was_not_sent(node: Node) -> None:
+    with transaction(node.engine) as session:
+        sent = set(session.scalars(select(Study.study_instance_uid)))
+
+    assert node.orthanc.studies() == sent
+
+
+def test_a_second_node_on_the_same_folder_is_refused_with_a_sentence(node: Node) -> None:
+    done = subprocess.run(
+        command(node.data, "up"), env=variables(), capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"lungnode: Another node runs on {node.data} (process {node.process.pid}): stop it first, "
+        "or name another folder with --data.\n"
+    )
+
+
+def test_check_finds_a_running_node_in_order_but_for_the_destination_that_is_down(node: Node) -> None:
+    config = str(node.data.parent / "lungnode.toml")
+    done = subprocess.run(
+        command(node.data, "check", "--json", "--config", config),
+        env=variables(),
+        capture_output=True,
+        check=False,
+    )
+
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["ok"]) == (1, False)
+    assert [each["name"] for each in found["checks"] if each["status"] == "wrong"] == ["destination DOWN"]
+
+
+def test_sigterm_stops_everything_and_puts_the_running_analysis_back(
+    node: Node, phantom: Callable[[int], PhantomStudy]
+) -> None:
+    study = phantom(7)
+    node.send(study.paths)
+    wait_for(lambda: _is_running(node, study.study_instance_uid), limit_s=60, what="the analysis to start")
+    family = _descendants(node.process.pid)
+
+    start = monotonic()
+    assert stop(node.process) == 0
+
+    assert monotonic() - start < 10  # the promise of `lungnode up`
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    (row,) = node.analyses(study.study_instance_uid)
+    assert (row.state, row.attempts) == (AnalysisState.QUEUED, 0)
+
+
+def _descendants(pid: int) -> list[int]:
+    found = list(children(pid))
+    return found + [below for child in found for below in _descendants(child)]
