@@ -106,3 +106,12 @@ def test_a_matrix_that_does_not_divide_is_padded_with_nothing() -> None:
     assert values[0, 0] == pytest.approx(1)
     assert values[16, 0] == pytest.approx(0.5, abs=1e-3)
     assert values[0, 24] == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_lossy_source_stays_lossy() -> None:
+    study = ct_study(
+        LossyImageCompression="01", LossyImageCompressionRatio="10", LossyImageCompressionMethod="ISO_10918_1"
+    )
+
+    assert parametric_map(study).LossyImageCompression == "01"
+    assert parametric_map(ct_study()).LossyImageCompression == "00"

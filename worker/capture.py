@@ -13,11 +13,10 @@ from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELoss
 from pydicom.valuerep import DSfloat
 
 from worker.frames import source_image
-from worker.header import add_body_part, header, with_file_meta
+from worker.header import add_source_facts, header, with_file_meta
 from worker.plane import Plane, plane_of
 from worker.result import Context, SliceFinding
 from worker.rle import Color, encode_rle
-from worker.source import decoded
 from worker.wording import slice_title
 
 # Source: PS3.3 C.8.6.1, Conversion Type: Workstation.
@@ -64,9 +63,7 @@ def capture_header(
 ) -> Dataset:
     """Return what every image we draw says of itself."""
     made = header(source, context, group, number=number, key=key)
-    lossy = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
-    made.update(decoded(source, lossy))
-    add_body_part(made, source)
+    add_source_facts(made, source)
     made.ConversionType = CONVERSION_TYPE
     made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     made.ContentQualification = context.qualification

@@ -27,6 +27,11 @@ from worker.source import decoded, patient_and_study
 
 MANUFACTURER: Final = "Lungnode"
 BODY_PART: Final = "CHEST"
+LOSSY_COMPRESSION: Final = (
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
 SOURCE_CHARACTER_SET: Final = "+src"  # ends the name of a group that is encoded as its source is
 
 
@@ -135,12 +140,13 @@ def _describe_device(made: Dataset, context: Context, at: datetime) -> None:
     made.ContributingEquipmentSequence = [equipment]
 
 
-def add_body_part(made: Dataset, source: Dataset) -> None:
-    """Name the body part of an image of ours: the source's, or the chest that was analysed.
+def add_source_facts(made: Dataset, source: Dataset) -> None:
+    """Say of an image of ours what its source decides: the body part, and whether a loss was ever made.
 
-    Source: PS3.3 C.7.3.1, without it Laterality is required, and a study of both lungs has none.
+    Source: PS3.3 C.7.3.1, without Body Part Examined Laterality is required, and a study of both lungs has
+    none; C.7.6.1.1.5, what was once compressed with a loss stays so.
     """
-    made.update(decoded(source, ("BodyPartExamined",)))
+    made.update(decoded(source, ("BodyPartExamined", *LOSSY_COMPRESSION)))
     made.BodyPartExamined = made.get("BodyPartExamined") or BODY_PART
 
 

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from lungnode import codes
 from worker.evidence import hierarchical_reference
 from worker.frames import add_functional_groups
-from worker.header import add_body_part, header, with_file_meta
+from worker.header import add_source_facts, header, with_file_meta
 from worker.heatmap import Activation, upsample
 from worker.plane import Plane, plane_of
 from worker.result import Context, SliceFinding
@@ -39,8 +39,11 @@ def compose_map(
     items = [item for item, _ in alike]
     factor = reduction(known[0][1].rows, known[0][1].columns, len(items))
     values = np.stack([reduced(item, plane, factor) for item, plane in alike])
-    made = header(sources[items[0].sop_instance_uid], context, group, number=1, key=())
-    _describe(made, context, values, items, sources)
+    source = sources[items[0].sop_instance_uid]
+    made = header(source, context, group, number=1, key=())
+    _describe(made, context, source)
+    _refer(made, items, sources)
+    _add_pixels(made, values)
     add_functional_groups(made, items, [p.coarser(factor) for _, p in alike], codes.SPATIAL_RESAMPLING)
     _describe_values(made)
     return with_file_meta(made)
@@ -67,20 +70,12 @@ def reduced(item: SliceFinding, plane: Plane, factor: int) -> Activation:
     return mean
 
 
-def _describe(
-    made: Dataset,
-    context: Context,
-    values: Activation,
-    items: Sequence[SliceFinding],
-    sources: Mapping[str, Dataset],
-) -> None:
-    """Fill the image modules.
+def _describe(made: Dataset, context: Context, source: Dataset) -> None:
+    """Say what the map is.
 
-    Source: PS3.3 C.8.32.2 Parametric Map Image, C.7.6.24 Floating Point Image Pixel, C.12.2 Common Instance
-    Reference.
+    Source: PS3.3 C.8.32.2 Parametric Map Image, C.7.4.1 Frame of Reference, C.7.6.14 Acquisition Context.
     """
-    source = sources[items[0].sop_instance_uid]
-    add_body_part(made, source)
+    add_source_facts(made, source)
     made.FrameOfReferenceUID = source.FrameOfReferenceUID
     made.PositionReferenceIndicator = None
     made.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "QUANTITY"]
@@ -89,24 +84,38 @@ def _describe(
     made.ContentDescription = "Class activation of COVID-19"
     made.ContentCreatorName = None
     made.AcquisitionContextSequence = []
-    made.PixelPresentation = "MONOCHROME"
-    made.PresentationLUTShape = "IDENTITY"
     made.BurnedInAnnotation = "NO"
     made.RecognizableVisualFeatures = "NO"
-    made.LossyImageCompression = "00"
-    made.SamplesPerPixel = 1
-    made.PhotometricInterpretation = "MONOCHROME2"
-    made.Rows, made.Columns = values.shape[1:]
-    made.BitsAllocated = 32
-    made.FloatPixelData = values.astype("<f4").tobytes()
+    made.LossyImageCompression = made.get("LossyImageCompression") or "00"  # type 1 here
+
+
+def _refer(made: Dataset, items: Sequence[SliceFinding], sources: Mapping[str, Dataset]) -> None:
+    """Name all images the map was made of.
+
+    Source: PS3.3 C.12.2, Common Instance Reference.
+    """
     used = dict.fromkeys(item.sop_instance_uid for item in items)
     instances = [(sources[uid].SeriesInstanceUID, sources[uid].SOPClassUID, uid) for uid in used]
-    made.ReferencedSeriesSequence = hierarchical_reference(context.study_instance_uid, instances)[
+    made.ReferencedSeriesSequence = hierarchical_reference(made.StudyInstanceUID, instances)[
         0
     ].ReferencedSeriesSequence
     for series in made.ReferencedSeriesSequence:
         series.ReferencedInstanceSequence = series.ReferencedSOPSequence
         del series.ReferencedSOPSequence
+
+
+def _add_pixels(made: Dataset, values: Activation) -> None:
+    """Store the activations.
+
+    Source: PS3.3 C.7.6.24, Floating Point Image Pixel.
+    """
+    made.SamplesPerPixel = 1
+    made.PhotometricInterpretation = "MONOCHROME2"
+    made.PixelPresentation = "MONOCHROME"
+    made.PresentationLUTShape = "IDENTITY"
+    made.Rows, made.Columns = values.shape[1:]
+    made.BitsAllocated = 32
+    made.FloatPixelData = values.astype("<f4").tobytes()
 
 
 def _describe_values(made: Dataset) -> None:
