@@ -189,7 +189,10 @@ def _judge(areas: Sums, extent: tuple[int, int] | None) -> tuple[bool, str]:
     shown, total = last - first + 1, len(areas)
     if (first == 0) != (last == total - 1) and shown < MIN_EXTENT * total:
         return False, f"Only {shown} of {total} slices show lung, all at one end."
-    return True, f"Lung is seen on slices {first + 1} to {last + 1} of {total}."
+    return (
+        True,
+        f"Lung is seen on slices {first + 1} to {last + 1} of {total}." if total > 1 else "Lung is seen.",
+    )
 
 
 def _body_mm(small: Volume, pixel_mm: float) -> float:

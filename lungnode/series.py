@@ -208,10 +208,13 @@ def _thickness_class(thickness_mm: float | None) -> int:
 
 
 def _why(best: Candidate, count: int) -> str:
-    header = best.slices[0]
+    header, slices = best.slices[0], len(best.slices)
     thickness = f"{header.thickness_mm:g} mm" if header.thickness_mm else "unknown thickness"
+    extent = (
+        f"{slices} axial slices over {best.geometry.extent_mm:.0f} mm" if slices > 1 else "an axial slice"
+    )
     return (
-        f"Series {best.series_instance_uid} was chosen of {count}: {len(best.slices)} axial slices over "
-        f"{best.geometry.extent_mm:.0f} mm, {thickness}, kernel {header.kernel or 'unknown'}, "
-        f"{'labelled' if best.labelled_chest else 'not labelled'} chest, {best.geometry.note}."
+        f"Series {best.series_instance_uid} {f'was chosen of {count}' if count > 1 else 'is the only one'}: "
+        f"{extent}, {thickness}, kernel {header.kernel or 'unknown'}, "
+        f"{'' if best.labelled_chest else 'not '}labelled chest, {best.geometry.note}."
     )

@@ -157,7 +157,7 @@ def test_the_only_chest_series_is_chosen() -> None:
     assert numbers(choice.slices) == list(range(1, 21))
     assert choice.labelled_chest
     assert choice.reasons == (
-        "Series 1.1 was chosen of 1: 20 axial slices over 38 mm, 2 mm, kernel B40f, labelled chest, no gaps.",
+        "Series 1.1 is the only one: 20 axial slices over 38 mm, 2 mm, kernel B40f, labelled chest, no gaps.",
     )
 
 
