@@ -116,6 +116,10 @@ class Association:
             if self._is_stopping:
                 return self._stopped()
             return Ending(AssociationOutcome.LOST, b"", str(error))
+        except Exception:  # the edge of a thread: what is taken must be given back, whatever went wrong
+            logger.exception("an association failed")
+            reason = AbortReason.NOT_SPECIFIED
+            return self._aborted(AbortSource.SERVICE_PROVIDER, reason, "internal error")
 
     def _converse(self) -> Ending:
         self._wire.limit_total(self._node.settings.receiver.artim_s)

@@ -86,24 +86,33 @@ class ReceiverProcess:
         self._start(connection, peer[0])
 
     def _start(self, connection: socket.socket, address: str) -> None:
-        connection.setblocking(True)
-        association = Association(connection, address, self._node)
+        try:
+            connection.setblocking(True)
+            association = Association(connection, address, self._node)
+        except OSError:
+            connection.close()  # the peer was gone before we looked
+            return
         thread = threading.Thread(target=self._serve, args=(association, connection), daemon=True)
         with self._lock:
             self._associations[association] = thread
         self._seats.enter(self._row)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.error("connection of %s cannot be served: %s", address, error)  # noqa: TRY400 - one line
+            self._forget(association, connection)
 
     def _serve(self, association: Association, connection: socket.socket) -> None:
         try:
             association.run()
-        except Exception:  # the edge of a thread: whatever went wrong must not be lost with it
-            logger.exception("an association failed")
         finally:
-            connection.close()
-            self._seats.leave(self._row)
-            with self._lock:
-                del self._associations[association]
+            self._forget(association, connection)
+
+    def _forget(self, association: Association, connection: socket.socket) -> None:
+        connection.close()
+        self._seats.leave(self._row)
+        with self._lock:
+            del self._associations[association]
 
     def _drain(self) -> None:
         self._each(Association.stop)

@@ -8,8 +8,9 @@ from typing import Final
 
 from daemon.receiver.pdu import PeerGoneError, PeerSilentError
 
-BUFFER_BYTES: Final = 1 << 20  # holds a CT slice, which is then written in one call
+BUFFER_BYTES: Final = 1 << 20  # more than any request; data sets stream through it
 _LEAST_ROOM: Final = 1 << 16  # with less free at its end, the buffer is used from its start again
+LONGEST_NEED_BYTES: Final = BUFFER_BYTES - _LEAST_ROOM
 _TIMEVAL: Final = struct.Struct("ll")
 
 
@@ -47,7 +48,7 @@ class Wire:
         self._deadline = time.monotonic() + seconds
 
     def need(self, count: int) -> None:
-        """Read until `count` bytes are here.
+        """Read until `count` bytes are here, at most LONGEST_NEED_BYTES.
 
         Raises:
             PeerGoneError: The connection ended first.
@@ -69,6 +70,7 @@ class Wire:
             PeerGoneError: The connection ended.
             PeerSilentError: It took too long.
         """
+        # Starting over whenever all is read keeps the same, cached, part of the buffer in use.
         if len(self._memory) - self._end < _LEAST_ROOM or self._position == self._end:
             self._reuse()
         if self._deadline is not None:
