@@ -37,12 +37,13 @@ class Geometry:
 
 
 def normal(orientation: Orientation) -> Vector:
-    """Return the slice normal, pointing to the head wherever it can.
+    """Return the slice normal of length 1, pointing to the head wherever it can.
 
     Source: PS3.3 C.7.6.2.1.1, Image Position and Image Orientation; the z-axis rises to the head.
     """
     across = np.cross(orientation[:3], orientation[3:])
-    x, y, z = (float(v) for v in (across if across[2] >= 0 else -across))
+    length = float(np.linalg.norm(across)) or 1.0  # cosines that are rounded, or zeros
+    x, y, z = (float(v) / length for v in (across if across[2] >= 0 else -across))
     return x, y, z
 
 
@@ -97,7 +98,7 @@ def _tilt(ordered: Sequence[SliceHeader], axis: Vector) -> float:
     if len(ordered) < 2:  # noqa: PLR2004 - one slice has no direction
         return 0.0
     way = np.subtract(ordered[0].position or (0, 0, 0), ordered[-1].position or (0, 0, 0))
-    length = float(np.linalg.norm(way) * np.linalg.norm(axis))
+    length = float(np.linalg.norm(way))
     cosine = abs(float(np.dot(way, axis))) / length if length else 1.0
     return float(np.degrees(np.arccos(min(cosine, 1.0))))
 

@@ -5,6 +5,7 @@ A frame of an Enhanced CT is a slice like another: the same value is read from t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -159,7 +160,8 @@ def _number(value: object) -> int | None:
 
 
 def _floats(value: Any, count: int) -> Any:
+    """Return a tuple of `count` finite numbers, or None."""
     if value is None or value == "":
         return None
     numbers = tuple(float(v) for v in (value if count > 1 else [value]))
-    return numbers if len(numbers) == count else None
+    return numbers if len(numbers) == count and all(map(isfinite, numbers)) else None

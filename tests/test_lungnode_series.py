@@ -147,6 +147,17 @@ def read(folder: Path) -> list[SliceHeader]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS:UserWarning")  # that is the point here
+@pytest.mark.parametrize("position", [["nan", "0", "0"], ["0", "0", "inf"]])
+def test_a_position_that_is_no_number_is_missing(position: list[str]) -> None:
+    assert slice_headers(ct_image(ImagePositionPatient=position), Path("x.dcm"))[0].position is None
+
+
+@pytest.mark.parametrize("orientation", [(0, 0, 0, 0, 0, 0), (3, 0, 0, 0, 3, 0)])
+def test_an_orientation_that_is_no_pair_of_cosines_breaks_nothing(orientation: tuple[int, ...]) -> None:
+    assert geometry(stack(3, orientation=orientation)).spacing_mm in (None, 2.0)
+
+
 # Choice
 
 
