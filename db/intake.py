@@ -35,15 +35,21 @@ def serialise(session: Session) -> None:
 
 
 def mirror_associations(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
-    """Insert associations, or renew lease and outcome of known ones."""
-    renewed = ("lease_until", "closed_at", "outcome")
-    _upsert(session, AssociationRecord, rows, renewed)
+    """Insert associations, or renew lease and outcome of known ones; one that closed never opens again."""
+    if not rows:
+        return
+    statement = _insert(session, AssociationRecord)
+    renewed = {name: statement.excluded[name] for name in ("lease_until", "closed_at", "outcome")}
+    is_open = AssociationRecord.closed_at.is_(None)
+    session.execute(
+        statement.on_conflict_do_update(index_elements=["id"], set_=renewed, where=is_open), list(rows)
+    )
 
 
 def link_studies(session: Session, pairs: Iterable[tuple[str, str]]) -> None:
     """Record which studies (UIDs) associations (identifiers) carried; a repeat changes nothing."""
     rows = [{"association_id": one, "study_instance_uid": two} for one, two in sorted(set(pairs))]
-    _upsert(session, AssociationStudy, rows, ())
+    _add_missing(session, AssociationStudy, rows)
 
 
 def held_instances(session: Session, sop_instance_uids: Collection[str]) -> dict[str, list[Instance]]:
@@ -71,7 +77,7 @@ def own_outputs(
 
 def ensure_studies(session: Session, rows: Collection[Mapping[str, Any]]) -> dict[str, Study]:
     """Insert the studies that are not there yet; returns all of them by Study Instance UID."""
-    _upsert(session, Study, rows, ())
+    _add_missing(session, Study, rows)
     uids = [row["study_instance_uid"] for row in rows]
     query = select(Study).where(Study.study_instance_uid.in_(uids))
     return {study.study_instance_uid: study for study in session.scalars(query)}
@@ -79,7 +85,7 @@ def ensure_studies(session: Session, rows: Collection[Mapping[str, Any]]) -> dic
 
 def add_instances(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
     """Insert instances; one that is there already (same UID, same bytes) is left as it is."""
-    _upsert(session, Instance, rows, ())
+    _add_missing(session, Instance, rows)
 
 
 def note_copy(session: Session, instance_id: int, note: str) -> None:
@@ -92,7 +98,7 @@ def note_copy(session: Session, instance_id: int, note: str) -> None:
 
 def add_quarantined(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
     """Insert quarantined files; a repeat changes nothing."""
-    _upsert(session, Quarantined, rows, ())
+    _add_missing(session, Quarantined, rows)
 
 
 def receiving_studies(session: Session) -> list[tuple[Study, int]]:
@@ -160,17 +166,13 @@ def queue_analysis(session: Session, study: Study, priority: int, now: datetime)
     return analysis
 
 
-def _upsert(
-    session: Session, table: type[Base], rows: Collection[Mapping[str, Any]], renewed: tuple[str, ...]
-) -> None:
-    if not rows:
-        return
+def _add_missing(session: Session, table: type[Base], rows: Collection[Mapping[str, Any]]) -> None:
+    """Insert rows; one that breaks a unique constraint is there already and stays as it is."""
+    if rows:
+        session.execute(_insert(session, table).on_conflict_do_nothing(), list(rows))
+
+
+def _insert(session: Session, table: type[Base]) -> Any:
+    # Two classes with the same methods and no common base for them.
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
-    if renewed:
-        keys = [column.name for column in table.__table__.primary_key]
-        values = {name: statement.excluded[name] for name in renewed}
-        statement = statement.on_conflict_do_update(index_elements=keys, set_=values)
-    else:
-        statement = statement.on_conflict_do_nothing()
-    session.execute(statement, list(rows))
+    return dialect.insert(table)

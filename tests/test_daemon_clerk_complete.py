@@ -226,3 +226,39 @@ def test_files_that_waited_while_the_clerk_was_down_are_judged_together(clerk_no
     assert len(clerk_node.clerk.round()) == 1
 
     assert len([each for each in clerk_node.study().instances if each.revision == 1]) == 300
+
+
+def test_an_association_that_closed_is_not_opened_again_by_a_clerk_that_saw_it_before(
+    clerk_node: ClerkNode,
+) -> None:
+    clerk_node.receive(ct())
+    stale = {
+        "id": "a1",
+        "host": "here",
+        "calling_ae_title": "SCANNER",
+        "called_ae_title": "LUNGNODE",
+        "address": "192.0.2.7",
+        "opened_at": NOON,
+        "lease_until": NOON + timedelta(hours=1),
+        "closed_at": None,
+        "outcome": "open",
+    }
+
+    with transaction(clerk_node.engine) as session:
+        intake.mirror_associations(session, [stale])
+
+    (record,) = clerk_node.rows(AssociationRecord)
+    assert (record.outcome, record.closed_at) == ("released", NOON)
+
+
+def test_hundreds_of_open_associations_are_mirrored_once_and_all_closed(clerk_node: ClerkNode) -> None:
+    senders = [clerk_node.sender(f"a{number:03}").send(ct(number)) for number in range(1, 271)]
+    clerk_node.clerk.round()
+    assert {record.outcome for record in clerk_node.rows(AssociationRecord)} == {"open"}
+
+    for sender in senders:
+        sender.release()
+    clerk_node.clerk.round()
+
+    assert [record.outcome for record in clerk_node.rows(AssociationRecord)] == ["released"] * 270
+    assert len(clerk_node.study().instances) == 270

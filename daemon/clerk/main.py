@@ -29,6 +29,7 @@ LEASE: Final = timedelta(seconds=60)
 FOLDERS: Final = 256  # held at once, each with an open handle
 _log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
+Associations = Sequence[Association]
 
 
 def now_utc() -> datetime:
@@ -59,23 +60,30 @@ class Clerk:
         now = self._clock()
         with writing_to(self._settings.spool):
             associations = spool.scan(self._settings.spool, now)
+        pending = {each.id: each for each in associations}
+        self._mirrored = {key: lease for key, lease in self._mirrored.items() if key in pending}
         are_mine = True
-        for start in range(0, max(len(associations), 1), FOLDERS):
-            self._mirror(associations[start:], self._clock())
-            are_mine &= self._work_through(associations[start : start + FOLDERS], now)
+        for start in range(0, len(associations), FOLDERS):
+            self._mirror(pending.values(), self._clock())
+            folders = associations[start : start + FOLDERS]
+            mine, closed = self._work_through(folders, now)
+            are_mine &= len(mine) == len(folders)
+            for each in closed:
+                pending.pop(each.id, None)
         if not are_mine or self._stop.is_set():
             return []  # files that we have not seen may belong to a study: the next round judges
         return self._completer.complete_studies(now)
 
-    def _work_through(self, associations: Sequence[Association], now: datetime) -> bool:
-        """Index and close these; returns False when another clerk holds one of them."""
+    def _work_through(
+        self, folders: Sequence[Association], now: datetime
+    ) -> tuple[Associations, Associations]:
+        """Index and close; returns what no other clerk holds, and what of that is closed."""
         with writing_to(self._settings.spool), ExitStack() as stack:
-            mine = [each for each in associations if stack.enter_context(spool.held(each))]
+            mine = [each for each in folders if stack.enter_context(spool.held(each))]
             self._index(mine, now)
-            self._close(mine, now)
-        return len(mine) == len(associations)
+            return mine, self._close(mine, now)
 
-    def _index(self, associations: Iterable[Association], now: datetime) -> None:
+    def _index(self, associations: Associations, now: datetime) -> None:
         waiting = [Received(path, each) for each in associations for path in each.files()]
         while waiting and not self._stop.is_set():
             batch, waiting = waiting[:BATCH], waiting[BATCH:]
@@ -83,8 +91,6 @@ class Clerk:
 
     def _mirror(self, associations: Iterable[Association], now: datetime) -> None:
         """Let the clerks of all hosts see our associations, as open until their files are indexed."""
-        known = {each.id for each in associations}
-        self._mirrored = {key: lease for key, lease in self._mirrored.items() if key in known}
         due = [each for each in associations if self._mirrored.get(each.id, now) - now < LEASE / 2]
         if due:
             with transaction(self._engine) as session:
@@ -92,7 +98,7 @@ class Clerk:
                 intake.mirror_associations(session, [_row(each, now) for each in due])
             self._mirrored |= {each.id: now + LEASE for each in due}
 
-    def _close(self, associations: Iterable[Association], now: datetime) -> None:
+    def _close(self, associations: Associations, now: datetime) -> Associations:
         closed = [each for each in associations if not each.is_open and not each.files()]
         if closed:
             rows = [{**_row(each, now), "closed_at": now, "outcome": each.outcome} for each in closed]
@@ -102,6 +108,7 @@ class Clerk:
         for each in closed:
             spool.remove(each)
             self._mirrored.pop(each.id, None)
+        return closed
 
 
 def _row(association: Association, now: datetime) -> dict[str, object]:
