@@ -103,8 +103,13 @@ def read_layout(ds: Dataset, frame: int = 1) -> Layout:
     """
     if "PixelData" not in ds:
         raise UnusableError("The instance has no Pixel Data (7FE0,0010).")
+    syntax = getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID")
+    if not syntax:
+        raise UnusableError(
+            "Transfer Syntax UID (0002,0010) is missing; without it the pixels cannot be read."
+        )
     layout = Layout(
-        syntax=UID(ds.file_meta.TransferSyntaxUID),
+        syntax=UID(syntax),
         rows=_integer(ds, "Rows"),
         columns=_integer(ds, "Columns"),
         frames=_integer(ds, "NumberOfFrames", 1),

@@ -16,6 +16,9 @@ Labels = NDArray[np.signedinteger]  # 0 is unlabelled
 Sums = NDArray[np.float64]  # a value a label or a slice
 
 MAX_SIDE: Final = 256  # finer is not needed to find a lung, and costs time
+MAX_SLICES: Final = (
+    400  # of more, only every second, third, ... is looked at: they are thin, and memory counts
+)
 TISSUE: Final = 161  # gray of -400 HU in the lung window: half way between lung and chest wall
 GAS: Final = 72  # gray of -925 HU: the mean inside trachea, bowel and skull is darker, in a lung brighter
 EMPHYSEMA: Final = 65  # gray of -965 HU: a lung may be so dark
@@ -113,15 +116,16 @@ def coverage(
         labelled_chest: The headers name the chest: a few slices through shoulders, without lung, are taken
             as one, and a head is still none.
     """
-    small = np.stack([_reduce(slice_) for slice_ in volume])
+    total, step = len(volume), -(-len(volume) // MAX_SLICES)
+    small = np.stack([_reduce(slice_) for slice_ in volume[::step]])
     scale = volume.shape[2] / small.shape[2]
     pixel = (pixel_mm or DEFAULT_PIXEL_MM * 512 / volume.shape[2]) * scale
     lung = _lung(small)
-    areas = lung.sum(axis=(1, 2)) * pixel**2
+    areas = np.repeat(lung.sum(axis=(1, 2)), step)[:total] * pixel**2
     covered = np.flatnonzero(areas >= MIN_AREA_MM2)
     extent = (int(covered[0]), int(covered[-1])) if covered.size else None
     is_chest, reason = _judge(areas, extent)
-    if not is_chest and labelled_chest and len(volume) < FEW_SLICES and _body_mm(small, pixel) > SHOULDERS_MM:
+    if not is_chest and labelled_chest and total < FEW_SLICES and _body_mm(small, pixel) > SHOULDERS_MM:
         is_chest, extent = True, None
         reason = "The headers say chest and the body is too wide for a head, though hardly any lung is seen."
     return Coverage(
@@ -129,10 +133,10 @@ def coverage(
         last=extent[1] if extent else None,
         is_chest=is_chest,
         reason=reason,
-        area_fraction=tuple(float(share) for share in lung.mean(axis=(1, 2))),
+        area_fraction=tuple(float(area) for area in areas / (small[0].size * pixel**2)),
         volume_ml=float(areas.sum() * slice_mm / 1000) if slice_mm else None,
         ends_above=extent is not None and extent[0] > 0,
-        ends_below=extent is not None and extent[1] < len(volume) - 1,
+        ends_below=extent is not None and extent[1] < total - 1,
     )
 
 

@@ -215,6 +215,14 @@ def test_an_instance_without_pixels_is_refused() -> None:
         stored_values(ds)
 
 
+def test_an_image_without_a_transfer_syntax_is_refused() -> None:
+    ds = ct_image()
+    del ds.file_meta.TransferSyntaxUID
+
+    with pytest.raises(UnusableError, match="Transfer Syntax UID"):
+        stored_values(ds)
+
+
 def test_a_frame_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UnusableError, match="Frame 2 was asked of an image that has 1"):
         stored_values(ct_image(), 2)

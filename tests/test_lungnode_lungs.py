@@ -208,6 +208,16 @@ def test_shares_are_given_for_every_slice() -> None:
     assert found.volume_ml == pytest.approx(2 * np.pi * 60**2 * 5 / 1000, rel=0.02)
 
 
+def test_a_thousand_thin_slices_are_covered_like_a_hundred() -> None:
+    empty, chest = drawn(), drawn((128, 80, 40), (128, 180, 40))
+
+    found = coverage(np.stack([empty] * 100 + [chest] * 800 + [empty] * 100), 1.5, 0.3)
+
+    assert (found.first, found.last) == pytest.approx((100, 899), abs=2)
+    assert len(found.area_fraction) == 1000
+    assert found.volume_ml == pytest.approx(2 * np.pi * 60**2 * 800 * 0.3 / 1000, rel=0.02)
+
+
 def test_lungs_that_a_targeted_field_of_view_cuts_are_lung() -> None:
     cut = drawn((128, 80, 45), (128, 180, 45))[90:170, 50:215]
 
