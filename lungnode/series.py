@@ -86,7 +86,9 @@ def choose(headers: Iterable[SliceHeader], minimum: int = MIN_SLICES) -> Choice:
         reasons += [problem] if problem else []
         candidates += [] if problem else [candidate]
     if not candidates:
-        return Choice(None, (*reasons, "No series holds axial CT slices that could be a chest."))
+        # One cause says more than that there is none; the last reason is the one that is shown.
+        several = () if len(reasons) == 1 else ("No series holds axial CT slices that could be a chest.",)
+        return Choice(None, (*reasons, *several))
     longest = max(candidate.geometry.extent_mm for candidate in candidates)
     ranked = tuple(sorted(candidates, key=lambda candidate: _rank(candidate, longest)))
     best = ranked[0]
@@ -181,7 +183,7 @@ def _problem(candidate: Candidate, minimum: int) -> str:
     if candidate.geometry.note.startswith("not a volume") and count + len(candidate.geometry.duplicates) > 1:
         return f"{name} is {candidate.geometry.note}."
     if count < minimum:
-        return f"{name} has {count} slices; at least {minimum} are needed."
+        return f"{name} has {count} slices ({candidate.geometry.note}); at least {minimum} are needed."
     return ""
 
 

@@ -139,6 +139,23 @@ def test_real_edge_cases_get_the_right_note(shared_data: Path, folder: str, note
     assert geometry(read(shared_data / "dicom/edge-cases" / folder)).note == note
 
 
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("gantrytilting-001", "has 4 slices (no gaps, gantry tilt 14°); at least 10 are needed."),
+        ("notavolume-001", "is not a volume: 4 slices lie at one position."),
+        ("sliceincrement-001", "has 4 slices (1 gap); at least 10 are needed."),
+        ("sliceincrement-002", "has 4 slices (1 gap, gantry tilt 16°); at least 10 are needed."),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")  # their age is written as 0Y
+def test_real_edge_cases_are_refused_with_the_reason(shared_data: Path, folder: str, reason: str) -> None:
+    choice = choose(read(shared_data / "dicom/edge-cases" / folder))
+
+    assert choice.series_instance_uid is None
+    assert choice.reasons[-1].endswith(reason)
+
+
 def read(folder: Path) -> list[SliceHeader]:
     return [
         one
@@ -191,8 +208,19 @@ def test_what_cannot_be_axial_chest_ct_is_left_out_with_the_reason(
     choice = choose(stack(**changes))
 
     assert choice.series_instance_uid is None
+    assert len(choice.reasons) == 1
     assert reason in choice.reasons[0]
+
+
+def test_several_causes_are_summed_up() -> None:
+    choice = choose([*stack(modality="MR"), *stack(9)])
+
+    assert len(choice.reasons) == 3
     assert choice.reasons[-1] == "No series holds axial CT slices that could be a chest."
+
+
+def test_an_empty_study_has_no_chest() -> None:
+    assert choose([]).reasons == ("No series holds axial CT slices that could be a chest.",)
 
 
 def test_a_localizer_in_the_same_series_is_left_out_alone() -> None:
@@ -202,7 +230,7 @@ def test_a_localizer_in_the_same_series_is_left_out_alone() -> None:
 
 
 def test_too_few_slices_are_refused_unless_asked_for() -> None:
-    assert "has 9 slices; at least 10 are needed" in choose(stack(9)).reasons[0]
+    assert "has 9 slices (no gaps); at least 10 are needed" in choose(stack(9)).reasons[0]
     assert len(choose(stack(1), minimum=1).slices) == 1
 
 
