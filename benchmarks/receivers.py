@@ -34,6 +34,7 @@ class Receiver:
     port: int
     pid: int
     folder: Path  # where it puts what it received
+    start_s: float  # from the start of its process to its first accepted connection
 
     def cpu_s(self) -> float:
         """CPU seconds that its processes used so far, those that ended included."""
@@ -81,10 +82,11 @@ def _running(name: str, folder: Path) -> Iterator[Receiver]:
     port = _free_port()
     command, environment = _command(name, port, folder, storage)
     with (folder / "log").open("wb") as log:
+        started = time.monotonic()
         process = subprocess.Popen(command, env=os.environ | environment, stdout=log, stderr=log)
     try:
         _wait_until_listening(name, port)
-        yield Receiver(name, port, process.pid, storage)
+        yield Receiver(name, port, process.pid, storage, time.monotonic() - started)
     finally:
         process.terminate()
         try:

@@ -1,7 +1,6 @@
 import logging
 import socket
 import threading
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from daemon.receiver.association import Association, Node
 from daemon.receiver.disk import CONGESTED_AFTER_S, Disk
 from daemon.receiver.seats import Seats
+from daemon.receiver.tally import Tally
 from lungnode.settings import ReceiverSettings, Settings
 from tests.dicom_wire import DEADLINE_S, Peer, associate_request
 
@@ -72,7 +72,7 @@ def test_a_congested_disk_turns_associations_away_for_the_time_being(tmp_path: P
     disk = fake.disk(tmp_path)
     disk.is_full()
     fake.now_s = CONGESTED_AFTER_S
-    node = Node(Settings(data=tmp_path), 0, Seats(1, 1), disk, Counter())
+    node = Node(Settings(data=tmp_path), 0, Seats(1, 1), disk, Tally())
     with socket.create_server(("127.0.0.1", 0)) as listener, Peer(listener.getsockname()[1]) as peer:
         connection, address = listener.accept()
         thread = threading.Thread(target=Association(connection, address[0], node).run)
@@ -84,4 +84,4 @@ def test_a_congested_disk_turns_associations_away_for_the_time_being(tmp_path: P
         peer.socket.close()
         thread.join(DEADLINE_S)
         connection.close()
-    assert node.tally == {"TEMPORARY_CONGESTION": 1}
+    assert node.tally.counts() == {"TEMPORARY_CONGESTION": 1}

@@ -359,10 +359,15 @@ def test_128_contexts_are_answered_each(peer: Peer) -> None:
     assert peer.store(an_instance(341), context_id=255) == Status.SUCCESS
 
 
-def test_a_context_that_was_refused_cannot_be_used(peer: Peer) -> None:
+def test_a_context_that_was_refused_cannot_be_used(receiver: RunningReceiver, peer: Peer) -> None:
     results = peer.associate((CT_CONTEXT, (3, "1.2.840.10008.5.1.4.1.2.2.1", (EXPLICIT_VR_LITTLE_ENDIAN,))))
 
     assert [results[context_id][0] for context_id in (1, 3)] == [0, 3]
+    receiver.wait_for_log(
+        "1 of 2 presentation contexts refused, the first: "
+        "1.2.840.10008.5.1.4.1.2.2.1 with 1.2.840.10008.1.2.1, "
+        "ABSTRACT_SYNTAX_NOT_SUPPORTED"
+    )
     peer.send(pdu(4, pdv(3, 3, request_command(0x0020))))
     assert abort_of(peer) == (PROVIDER, INVALID_VALUE)
 

@@ -190,7 +190,7 @@ def _decode_user_information(value: bytes) -> tuple[int, str]:
 
 def _uid(value: bytes) -> str:
     # Source: PS3.8 F: not padded; some peers pad nevertheless.
-    return value.rstrip(b" \0").decode("latin-1")
+    return printable(value)
 
 
 def _item(item_type: ItemType, value: bytes) -> bytes:

@@ -9,7 +9,6 @@ import os
 import socket
 import time
 import uuid
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -19,6 +18,7 @@ from daemon.receiver.associate import (
     MAX_REQUEST_BYTES,
     AssociateRequest,
     ContextResult,
+    NegotiatedContext,
     decode_request,
     encode_accept,
 )
@@ -43,6 +43,7 @@ from daemon.receiver.pdu import (
 from daemon.receiver.seats import Seats
 from daemon.receiver.spool import AssociationIdentity, AssociationOutcome, SpoolFolder
 from daemon.receiver.store import Storage
+from daemon.receiver.tally import Tally
 from daemon.receiver.wire import Wire
 from lungnode.settings import Settings
 
@@ -60,7 +61,7 @@ class Node:
     process: int  # its row in `seats`
     seats: Seats
     disk: Disk
-    tally: Counter[str]  # what ended how, by name
+    tally: Tally  # what ended how, by name
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Association:
                 request.called_ae_title,
                 reason,
             )
-            self._node.tally[rejection.name] += 1
+            self._node.tally.add({rejection.name: 1})
             return Ending(AssociationOutcome.ABORTED, encode_reject(rejection), reason)
         self._establish(request)
         return self._transfer()
@@ -171,12 +172,29 @@ class Association:
         origin = Origin(request.calling_ae_title, request.called_ae_title)
         storage = Storage(self._folder, self._node.disk, origin)
         self._messages = Messages(self._wire, accepted, storage, request.maximum_length)
-        for context in contexts:
-            if context.result != ContextResult.ACCEPTANCE:
-                self._messages.account.refusals[context.result.name] += 1
+        self._note_refused(request, contexts, self._messages.account)
         implementation = (IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME)
         self._wire.limit_silence(settings.idle_s)
         self._wire.send(encode_accept(request, contexts, settings.max_pdu_bytes, implementation))
+
+    def _note_refused(
+        self, request: AssociateRequest, contexts: tuple[NegotiatedContext, ...], account: Account
+    ) -> None:
+        refused = [context for context in contexts if context.result != ContextResult.ACCEPTANCE]
+        if not refused:
+            return
+        account.refusals.update(context.result.name for context in refused)
+        first = refused[0]
+        logger.warning(
+            "association of %s (%s): %d of %d presentation contexts refused, the first: %s with %s, %s",
+            request.calling_ae_title,
+            self._address,
+            len(refused),
+            len(contexts),
+            first.abstract_syntax,
+            first.transfer_syntax,
+            first.result.name,
+        )
 
     def _identify(self, request: AssociateRequest) -> AssociationIdentity:
         opened_at = datetime.now(UTC)
@@ -236,17 +254,15 @@ class Association:
 
     def _log_stranger(self, ending: Ending) -> None:
         if ending.outcome == AssociationOutcome.LOST:
-            self._node.tally["probe"] += 1
+            self._node.tally.add({"probe": 1})
             logger.debug("%s connected and went without a request", self._address)
         elif not ending.reason.startswith("rejected"):
-            self._node.tally["garbage"] += 1
+            self._node.tally.add({"garbage": 1})
             logger.warning("%s sent no usable A-ASSOCIATE-RQ: %s", self._address, ending.reason)
 
     def _log(self, request: AssociateRequest, account: Account, ending: Ending) -> None:
-        self._node.tally.update(
-            {ending.outcome.value: 1, "instances": account.instances, "bytes": account.bytes}
-        )
-        self._node.tally.update(account.refusals)
+        ended = {ending.outcome.value: 1, "instances": account.instances, "bytes": account.bytes}
+        self._node.tally.add(ended | account.refusals)
         logger.info(
             "association of %s (%s) to %s %s: %d instances, %d bytes, %.1f s, refused: %s; %s",
             request.calling_ae_title,

@@ -106,4 +106,6 @@ def encode_abort(source: AbortSource, reason: AbortReason) -> bytes:
 def printable(value: bytes | memoryview) -> str:
     """Return what a peer calls itself or an object, safe for a log line: printable ASCII, else a '?'."""
     text = bytes(value).strip(b" \0").decode("latin-1")
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(character if " " <= character <= "~" else "?" for character in text)

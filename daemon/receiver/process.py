@@ -7,7 +7,6 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +14,7 @@ from daemon.receiver.association import Association, Node
 from daemon.receiver.disk import Disk
 from daemon.receiver.seats import Seats
 from daemon.receiver.signals import SignalQueue
+from daemon.receiver.tally import Tally
 from lungnode.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class ReceiverProcess:
         self._lifeline = lifeline  # read end of a pipe that only the parent can write: EOF means it died
         self._row = row
         self._seats = seats
-        self._tally: Counter[str] = Counter()
+        self._tally = Tally()
         disk = Disk(settings.spool, settings.receiver)
         self._node = Node(settings, row, seats, disk, self._tally)
         self._most_connections = settings.receiver.max_associations + _SPARE_CONNECTIONS
@@ -59,7 +59,7 @@ class ReceiverProcess:
             ready = {descriptor for descriptor, _ in poll.poll()}
             received = signals.wait(0) if signals.fileno() in ready else set()
             if signal.SIGUSR1 in received:
-                logger.info("counted since the start: %s", dict(self._tally))
+                logger.info("counted since the start: %s", self._tally.counts())
             if signal.SIGTERM in received or self._lifeline in ready:
                 return
             if self._listener.fileno() in ready:
@@ -79,7 +79,7 @@ class ReceiverProcess:
             time.sleep(0.1)  # out of descriptors: the connection would wake us again at once
             return
         if sum(loads) >= self._most_connections:
-            self._tally["connection_limit"] += 1
+            self._tally.add({"connection_limit": 1})
             logger.warning("connection of %s closed: %d are open already", peer[0], sum(loads))
             connection.close()
             return
