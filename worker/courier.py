@@ -79,6 +79,8 @@ def _attempt(node: Node, held: Claim, name: str, parcel: Parcel) -> tuple[Parcel
         return parcel, str(error), True
     except (UnavailableError, OSError) as error:
         return parcel, str(error), False
+    except Exception as error:  # noqa: BLE001 - one delivery must never stop the others; its row tells the story
+        return parcel, f"{type(error).__name__}, {error}", False
     return parcel, parcel.trouble(), parcel.settled
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from celery import Celery, signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from db.session import open_engine
 from lungnode.errors import LungnodeError, UnavailableError
@@ -52,9 +52,7 @@ def serve(settings: Settings, queue: str) -> int:
     # With a receiver of this signal, Celery leaves the log alone.
     signals.setup_logging.connect(_keep_log, weak=False)
     options = _analyses if queue == ANALYSIS_QUEUE else _deliveries
-    logging.getLogger("celery").setLevel(logging.ERROR)  # we tell each row's fate ourselves
-    # Celery warns root because of pickled messages; ours are row numbers in JSON.
-    warnings.simplefilter("ignore", SecurityWarning)
+    _quieten_celery()
     worker = app.Worker(
         queues=[queue],
         hostname=f"{queue}@%h",
@@ -66,6 +64,19 @@ def serve(settings: Settings, queue: str) -> int:
     )
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def _quieten_celery() -> None:
+    logging.getLogger("celery").setLevel(logging.ERROR)
+    for name in (
+        "celery.worker.request",
+        "celery.app.trace",
+    ):  # they quote errors, and errors may quote patients
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # It warns root because of pickled messages: ours are row numbers in JSON. And at each lost connection of
+    # a setting that we made.
+    for category in (SecurityWarning, CPendingDeprecationWarning):
+        warnings.simplefilter("ignore", category)
 
 
 def _keep_log(**_: Any) -> None:
@@ -125,3 +136,5 @@ def _guarded(app: Celery, work: Callable[[int], Iterable[int]], row_id: int) -> 
     except UnavailableError as error:
         # The row stays due or its lease runs out: the clerk's sweep sends another message.
         _LOG.warning("row %s waits: %s", row_id, error)
+    except Exception as error:  # noqa: BLE001 - the edge of the process; the message may quote a patient
+        _LOG.error("row %s: %s", row_id, type(error).__name__, exc_info=_LOG.isEnabledFor(logging.DEBUG))

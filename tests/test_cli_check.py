@@ -1,0 +1,201 @@
+import json
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import Comprehensive3DSRStorage
+from pynetdicom import AE
+
+from db.session import open_engine
+from lungnode.cli._checks import Check, Status, run_checks
+from lungnode.cli.check import rule_of
+from lungnode.errors import UnusableError
+from lungnode.phantom import phantom_study
+from lungnode.settings import Destination, ReceiverSettings, Rule, Settings
+from tests.nodes import command, embedded_broker, variables
+
+# pynetdicom 3.0.4 drops the socket of a connection that was refused without closing it.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+PACS = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104, timeout_s=1)
+
+
+def checks(data: Path, **values: Any) -> dict[str, Check]:
+    values = {
+        "receiver": ReceiverSettings(host="127.0.0.1", port=0, disk_warn_bytes=0, disk_reject_bytes=0),
+        **values,
+    }
+    return {each.name: each for each in run_checks(Settings(data=data, **values))}
+
+
+def test_a_fresh_machine_lacks_only_a_destination_and_nothing_is_made_by_looking(tmp_path: Path) -> None:
+    found = checks(tmp_path / "data")
+
+    assert [name for name, each in found.items() if each.status != Status.OK] == ["destinations"]
+    assert found["destinations"].status == Status.WARNING
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_destination_named_twice_is_wrong(tmp_path: Path) -> None:
+    assert (
+        checks(tmp_path, destinations=(PACS, PACS))["settings"].message
+        == "Destination 'PACS' is named twice."
+    )
+
+
+def test_a_rule_that_sends_to_nobody_is_wrong(tmp_path: Path) -> None:
+    found = checks(tmp_path, rules=(Rule(name="night", destinations=("PASC",)),))["settings"]
+
+    assert (found.status, found.message) == (
+        Status.WRONG,
+        "Rule night sends to 'PASC', which is no destination.",
+    )
+
+
+def test_a_rule_on_an_attribute_that_does_not_exist_is_wrong(tmp_path: Path) -> None:
+    found = checks(tmp_path, rules=(Rule(name="night", tags={"StudyDescripton": "*"}),))["settings"]
+
+    assert found.status == Status.WRONG
+    assert "StudyDescripton" in found.message
+
+
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [
+        ({"disk_warn_bytes": 2**60, "disk_reject_bytes": 0}, Status.WARNING),
+        ({"disk_reject_bytes": 2**60}, Status.WRONG),
+    ],
+)
+def test_little_space_is_a_warning_and_too_little_is_wrong(
+    tmp_path: Path, limits: dict[str, int], status: Status
+) -> None:
+    receiver = ReceiverSettings.model_validate({"host": "127.0.0.1", "port": 0, **limits})
+
+    assert checks(tmp_path, receiver=receiver)["disk"].status == status
+
+
+def test_tables_of_another_version_are_wrong_and_the_command_that_mends_them_is_named(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    engine.connect().close()  # a database without tables
+    engine.dispose()
+
+    found = checks(tmp_path)["database"]
+
+    assert (found.status, found.mend) == (Status.WRONG, "Run `lungnode db upgrade`.")
+
+
+def test_a_database_that_cannot_be_reached_is_wrong(tmp_path: Path) -> None:
+    found = checks(tmp_path, database_url=f"sqlite:///{tmp_path}/nowhere/lungnode.sqlite3")["database"]
+
+    assert found.status == Status.WRONG
+    assert "unavailable" in found.message
+
+
+def test_a_broker_of_ones_own_is_asked_for_an_answer(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+
+    with embedded_broker(settings):
+        assert checks(tmp_path, broker_url=settings.broker)["broker"].status == Status.OK
+    assert checks(tmp_path, broker_url=settings.broker)["broker"].status == Status.WRONG
+
+
+def test_a_model_that_cannot_be_read_is_wrong(tmp_path: Path) -> None:
+    found = checks(tmp_path, analysis={"model": tmp_path / "nothing"})["model"]
+
+    assert found.status == Status.WRONG
+    assert f"{tmp_path}/nothing" in found.message
+
+
+def test_a_port_that_somebody_else_has_is_wrong(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        found = checks(tmp_path, receiver=ReceiverSettings(host="127.0.0.1", port=port))["receiver"]
+
+    assert (found.status, found.message) == (Status.WRONG, f"127.0.0.1 port {port}: Address already in use.")
+
+
+def test_a_destination_that_is_down_is_wrong_and_how_it_must_know_us_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    found = checks(tmp_path, destinations=(PACS.model_copy(update={"port": port}),))["destination PACS"]
+
+    assert found.status == Status.WRONG
+    assert "cannot be reached" in found.message
+    assert found.mend.endswith("the peer must know us as LUNGNODE.")
+
+
+@pytest.mark.parametrize(
+    ("known", "status", "words"),
+    [
+        ("LUNGNODE", Status.OK, "answers a C-ECHO"),
+        ("OTHER", Status.WRONG, "Calling AE title not recognised"),
+    ],
+)
+def test_a_destination_is_asked_with_a_c_echo(tmp_path: Path, known: str, status: Status, words: str) -> None:
+    entity = AE(ae_title="PACS")
+    entity.require_calling_aet = [known]
+    entity.add_supported_context("1.2.840.10008.1.1")
+    entity.add_supported_context(Comprehensive3DSRStorage)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    assert server is not None
+    try:
+        peer = PACS.model_copy(update={"port": server.server_address[1]})
+        found = checks(tmp_path, destinations=(peer,))["destination PACS"]
+    finally:
+        server.shutdown()
+
+    assert found.status == status
+    assert words in found.message
+
+
+def test_what_is_wrong_makes_the_command_fail_and_json_stands_alone(tmp_path: Path) -> None:
+    variable = {"LUNGNODE_ANALYSIS__MODEL": str(tmp_path / "nothing"), "LUNGNODE_RECEIVER__PORT": "0"}
+
+    done = subprocess.run(
+        command(tmp_path, "check", "--json"),
+        env=variables(variable),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["ok"]) == (1, False)
+    assert [each["name"] for each in found["checks"] if each["status"] == "wrong"] == ["model"]
+
+
+def test_a_file_meets_the_first_rule_that_matches_and_what_follows_is_said(tmp_path: Path) -> None:
+    path = phantom_study(tmp_path, slices=1, size=64).paths[0]
+    ds = dcmread(path)
+    ds.file_meta.SourceApplicationEntityTitle = "CT01"
+    ds.file_meta.ReceivingApplicationEntityTitle = "LUNGNODE"
+    ds.StudyDescription = "CT Thorax nativ"
+    ds.save_as(path)
+    rules = (
+        Rule(name="other", calling_ae_title="MR*"),
+        Rule(
+            name="chest",
+            calling_ae_title="CT*",
+            tags={"StudyDescription": "*thorax*"},
+            destinations=("PACS",),
+        ),
+        Rule(name="rest", analyse=False),
+    )
+    elsewhere = PACS.model_copy(update={"name": "ELSEWHERE"})
+
+    found = rule_of(Settings(data=tmp_path, rules=rules, destinations=(PACS, elsewhere)), str(path))
+
+    assert (found["rule"], found["analyse"], found["destinations"]) == ("chest", True, ["PACS"])
+
+
+def test_a_study_that_is_neither_known_nor_a_file_is_said_so(tmp_path: Path) -> None:
+    subprocess.run(
+        command(tmp_path, "db", "upgrade"), env=variables(), check=True, timeout=60, capture_output=True
+    )
+
+    with pytest.raises(UnusableError, match=r"There is no study 1\.2\.3, and no such file"):
+        rule_of(Settings(data=tmp_path), "1.2.3")
