@@ -9,6 +9,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     SecondaryCaptureImageStorage,
 )
+from sqlalchemy import text
 
 from db.models import Analysis, AssociationStudy, Disposition, Instance, Output, Quarantined, StudyState
 from db.session import transaction
@@ -108,7 +109,9 @@ def test_attributes_that_a_pacs_adds_make_no_second_instance(clerk_node: ClerkNo
     assert len(clerk_node.rows(Instance)) == 1
 
 
-def test_other_pixels_are_a_conflict_kept_beside_the_first(clerk_node: ClerkNode) -> None:
+def test_other_pixels_are_a_conflict_kept_beside_the_first(
+    clerk_node: ClerkNode, caplog: pytest.LogCaptureFixture
+) -> None:
     clerk_node.receive(ct())
     first = clerk_node.archived()
 
@@ -117,6 +120,9 @@ def test_other_pixels_are_a_conflict_kept_beside_the_first(clerk_node: ClerkNode
     conflict = clerk_node.rows(Instance)[1]
     assert conflict.disposition == Disposition.CONFLICT
     assert conflict.note == "The pixels of frame 1 differ."
+    assert caplog.messages == [
+        f"SCANNER sent instance {STUDY}.1.1 again, kept as a conflict: {conflict.note}"
+    ]
     assert conflict.path == f"{STUDY}/{STUDY}.1.1.{conflict.digest[:12]}.dcm"
     assert clerk_node.archived() == first | {conflict.path: conflict.digest}
 
@@ -321,3 +327,34 @@ def test_no_analysis_is_queued_before_its_time(clerk_node: ClerkNode) -> None:
     clerk_node.receive(*slices(range(1, 5)))
 
     assert clerk_node.rows(Analysis) == []
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_one_instance_that_the_database_refuses_does_not_stop_the_others(clerk_node: ClerkNode) -> None:
+    refuse = """
+        CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN
+            IF NEW.instance_number = 3 THEN RAISE EXCEPTION USING ERRCODE = '22003'; END IF; RETURN NEW;
+        END $$ LANGUAGE plpgsql;
+        CREATE TRIGGER refuse BEFORE INSERT ON instances FOR EACH ROW EXECUTE FUNCTION refuse()
+    """
+    with transaction(clerk_node.engine) as session:
+        for statement in refuse.split("plpgsql;"):
+            session.execute(text(statement if "TRIGGER refuse" in statement else f"{statement}plpgsql"))
+
+    clerk_node.receive(*slices(range(1, 6)))
+
+    (row,) = clerk_node.rows(Quarantined)
+    assert row.reason == "The database refuses it (NumericValueOutOfRange)."
+    assert len(clerk_node.rows(Instance)) == 4
+
+
+def test_no_patient_reaches_the_log(clerk_node: ClerkNode, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    secret = {"PatientName": "Geheim^Gerda", "PatientID": "G-0815", "StudyDescription": "Geheimsache"}
+    damaged = ct(2, SOPInstanceUID="", **secret)
+
+    clerk_node.receive(ct(1, **secret), damaged, ct(1, PixelData=bytes(32), **secret))
+    clerk_node.rounds_after(200)
+
+    assert len(caplog.messages) >= 3
+    assert not any("eheim" in message or "0815" in message for message in caplog.messages)

@@ -84,6 +84,7 @@ class Indexer:
             intake.serialise(session)
             plans = _still_true(session, plans, known)
             _Writer(session, self._settings).write(plans, paths)
+        _tell_conflicts(plans)
         done = [each.received for plan in plans for each in (plan.reading, *plan.copies)]
         for received in done:
             _discard(received)
@@ -309,6 +310,13 @@ def digest_of_unreadable(path: Path) -> str:
         return digest_of(path)
     except OSError:
         return "unreadable"
+
+
+def _tell_conflicts(plans: Sequence[Plan]) -> None:
+    for plan in plans:
+        if plan.disposition is Disposition.CONFLICT and plan.repeats is None:
+            uid, sender = plan.reading.header.sop_instance_uid, _facts(plan.reading).calling_ae_title
+            _log.warning("%s sent instance %s again, kept as a conflict: %s", sender, uid, plan.note)
 
 
 def _discard(received: Received) -> None:
