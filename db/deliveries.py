@@ -26,7 +26,7 @@ def retry(session: Session, ids: Collection[int] | None, now: datetime) -> list[
 
     What the peer stored is not sent again.
     """
-    query = select(Delivery).where(Delivery.state.in_(ENDED_BADLY)).with_for_update()
+    query = select(Delivery).where(Delivery.state.in_(ENDED_BADLY)).order_by(Delivery.id).with_for_update()
     if ids is not None:
         query = query.where(Delivery.id.in_(ids))
     rows = list(session.scalars(query))

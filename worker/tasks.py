@@ -7,8 +7,10 @@ wait for peers, so they run in threads.
 
 import logging
 import mmap
+import os
 import warnings
 from collections.abc import Callable, Iterable
+from threading import Event, Thread
 from typing import Any, Final
 
 from celery import Celery, signals
@@ -22,6 +24,7 @@ from worker.courier import deliver_row
 from worker.hold import Node
 
 _LOG = logging.getLogger(__name__)
+_LOOK_S: Final = 0.2
 _START_S: Final = 300.0  # a child that has not loaded its model by then is started again
 
 
@@ -106,12 +109,22 @@ class _Child:
         from worker.run import Analyst  # noqa: PLC0415 - TensorFlow is imported in the child alone
 
         node = Node(open_engine(self._settings.database), self._settings, self._stopping)
+        loaded = Event()
+        Thread(target=self._give_up_loading, args=(loaded,), daemon=True).start()
         try:
             self._analyse = Analyst(node).analyse_row
         except LungnodeError as error:
             _LOG.error("no analyses: %s", error)
         else:
             _LOG.info("model loaded; ready for analyses")
+        finally:
+            loaded.set()
+
+    def _give_up_loading(self, loaded: Event) -> None:
+        # Loading takes longer than anybody who stops a node wants to wait.
+        while not loaded.wait(_LOOK_S):
+            if self._stopping():
+                os._exit(0)
 
     def analyse(self, row_id: int) -> None:
         """Analyse one row and wake the couriers of its results."""

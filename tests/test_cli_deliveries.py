@@ -1,0 +1,119 @@
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from typer.testing import CliRunner, Result
+
+from db.deliveries import list_deliveries, retry
+from db.models import Analysis, Delivery, DeliveryState, Study
+from db.session import open_engine, transaction, upgrade
+from lungnode.cli import build
+
+NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+RECORDS = [
+    {"sop_instance_uid": "1.1", "status": "0x0000", "comment": "", "tries": 1},
+    {"sop_instance_uid": "1.2", "status": "0xB007", "comment": "", "tries": 1},
+    {"sop_instance_uid": "1.3", "status": "0xA900", "comment": "[bold]no", "tries": 2},
+]
+
+
+def fill(engine: Engine) -> None:
+    """One delivery of each state, numbered from 1 in the order of the states."""
+    with transaction(engine) as session:
+        study = Study(study_instance_uid="1.2.3", created_at=NOON, changed_at=NOON)
+        analysis = Analysis(study=study, revision=1, created_at=NOON, due_at=NOON)
+        session.add(analysis)
+        for state in DeliveryState:
+            row = Delivery(
+                analysis=analysis, destination=state.upper(), group="sc", due_at=NOON, created_at=NOON
+            )
+            row.state, row.attempts, row.reason, row.instances = state, 7, "[bold]no", RECORDS
+            row.finished_at = NOON
+            session.add(row)
+            session.flush()
+
+
+def states(engine: Engine) -> dict[int, str]:
+    with transaction(engine) as session:
+        return {row.id: row.state for row in list_deliveries(session)}
+
+
+def test_what_ended_badly_is_due_again_without_what_the_peer_has(engine: Engine) -> None:
+    fill(engine)
+
+    with transaction(engine) as session:
+        assert retry(session, None, NOON) == [5, 6]
+
+    with transaction(engine) as session:
+        for row in list_deliveries(session, ["pending"])[:2]:
+            assert (row.id in (5, 6), row.attempts, row.due_at, row.woken_at) == (True, 0, NOON, None)
+            assert [record["sop_instance_uid"] for record in row.instances] == ["1.1", "1.2"]
+    assert states(engine) == {
+        1: "pending",
+        2: "sending",
+        3: "stored",
+        4: "committed",
+        5: "pending",
+        6: "pending",
+    }
+
+
+@pytest.fixture
+def lungnode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs a command on a filled SQLite database."""
+    monkeypatch.setenv("LUNGNODE_DATA", str(tmp_path))
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    fill(engine)
+    engine.dispose()
+    app = build()
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["deliveries", *arguments], env={"COLUMNS": "200"})
+
+    return run
+
+
+def listed(result: Result) -> list[dict[str, Any]]:
+    return list(json.loads(result.stdout)["deliveries"])
+
+
+def test_deliveries_are_listed_the_newest_first_with_every_instances_status(lungnode: Any) -> None:
+    found = listed(lungnode("list", "--json"))
+
+    assert [each["id"] for each in found] == [6, 5, 4, 3, 2, 1]
+    assert found[0]["instances"] == RECORDS
+    assert (found[0]["study_instance_uid"], found[0]["revision"]) == ("1.2.3", 1)
+
+
+def test_the_list_can_be_narrowed(lungnode: Any) -> None:
+    assert [each["id"] for each in listed(lungnode("list", "--json", "--state", "dead"))] == [6]
+    assert [each["id"] for each in listed(lungnode("list", "--json", "--limit", "2"))] == [6, 5]
+
+
+def test_the_table_shows_a_peers_words_as_they_are(lungnode: Any) -> None:
+    result = lungnode("list")
+
+    assert result.exit_code == 0
+    assert "[bold]no" in result.stdout
+
+
+def test_an_unknown_state_is_wrong_use(lungnode: Any) -> None:
+    assert lungnode("list", "--state", "lost").exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["5", "--all"]])
+def test_retry_wants_either_numbers_or_all(lungnode: Any, arguments: list[str]) -> None:
+    assert lungnode("retry", *arguments).exit_code == 2
+
+
+def test_retry_says_what_is_due_again_and_what_was_left_alone(lungnode: Any) -> None:
+    result = lungnode("retry", "6", "3")
+
+    assert (result.exit_code, result.stdout) == (1, "Due again: 6.\n")
+    assert result.stderr == "Not refused or dead, so left alone: 3.\n"
+    assert lungnode("retry", "--all").stdout == "Due again: 5.\n"
