@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 
 from lungnode.network import HEAD, Weights
 from lungnode.recipe import Recipe, save_recipe
-from lungnode.runtime import METRICS_FILE, WEIGHTS_FILE, load_model
+from lungnode.runtime import CARD_FILE, METRICS_FILE, WEIGHTS_FILE, load_model
+from trainer.card import render_card
 from trainer.examples import make_examples
 from trainer.features import Images, pooled_features
 from trainer.figures import collect_figures
@@ -59,11 +60,14 @@ def main(arguments: list[str]) -> int:
     head = table.fit(np.ones(len(table.labels), np.bool_), recipe)
     write_model(paths.out, head.scaled(calibration.slope, calibration.intercept), weights, recipe)
     sick = images[table.genuine & table.labels]
-    save_recipe(replace(recipe, map_scale=full_strength(paths.out, sick)), paths.out)
-    figures = json.dumps(collect_figures(table, held_out, calibration, recipe, TESTED), indent=2) + "\n"
-    (paths.out / METRICS_FILE).write_text(figures, encoding="utf-8")
+    recipe = replace(recipe, map_scale=full_strength(paths.out, sick))
+    save_recipe(recipe, paths.out)
+    figures = collect_figures(table, held_out, calibration, recipe, TESTED)
+    text = json.dumps(figures, indent=2) + "\n"
+    (paths.out / METRICS_FILE).write_text(text, encoding="utf-8")
+    (paths.out / CARD_FILE).write_text(render_card(recipe, figures), encoding="utf-8")
     shutil.copyfile(paths.data / INITIAL_LICENSE, paths.out / Path(INITIAL_LICENSE).name)
-    sys.stdout.write(figures)
+    sys.stdout.write(text)
     return 0
 
 
