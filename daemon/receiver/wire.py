@@ -1,5 +1,6 @@
 """Buffered reading and writing of one peer's socket, with a limit on every wait."""
 
+import mmap
 import socket
 import struct
 import time
@@ -24,7 +25,8 @@ class Wire:
     def __init__(self, connection: socket.socket, size: int = BUFFER_BYTES) -> None:
         self.before_reuse: Callable[[], None] = _nothing
         self._socket = connection
-        self._memory = memoryview(bytearray(size))
+        # A mapping goes back to the system at the end; the allocator would keep such blocks in many arenas.
+        self._memory = memoryview(mmap.mmap(-1, size))
         self._position = 0
         self._end = 0
         self._deadline: float | None = None
