@@ -4,14 +4,12 @@ Order: link into the archive, synchronise, commit the rows, unlink from the spoo
 """
 
 import errno
-import json
 import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
@@ -19,26 +17,20 @@ from sqlalchemy.orm import Session
 
 from daemon.clerk.files import digest_of, place, sync_folder, writing_to
 from daemon.clerk.header import read_header
-from daemon.clerk.plan import ANALYSED_CLASSES, Known, Plan, Reading, Received, make_plans
+from daemon.clerk.plan import Known, Plan, Reading, Received, make_plans
+from daemon.clerk.quarantine import Rejected, set_aside
+from daemon.clerk.rows import write_rows
 from db import intake
-from db.models import Disposition, Instance, Study, StudyState
+from db.models import Disposition, Instance
 from db.session import transaction
 from lungnode.errors import UnusableError
-from lungnode.rules import Facts, first_match, keywords_of
+from lungnode.rules import keywords_of
 from lungnode.settings import Settings
 
 BATCH: Final = 200  # files a transaction
 _log = logging.getLogger(__name__)
 # A file that alone is unreadable; all else (no memory, no handles) passes and is met again.
 _UNREADABLE: Final = (errno.EIO, errno.EACCES, errno.EPERM)
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A file that cannot be indexed."""
-
-    received: Received
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -83,13 +75,14 @@ class Indexer:
         with transaction(self._engine) as session:
             intake.serialise(session)
             plans = _still_true(session, plans, known)
-            _Writer(session, self._settings).write(plans, paths)
+            write_rows(session, plans, paths, self._settings.rules)
         _tell_conflicts(plans)
         done = [each.received for plan in plans for each in (plan.reading, *plan.copies)]
         for received in done:
             _discard(received)
         added = sum(plan.repeats is None for plan in plans)
-        left = tuple(each.received for each in readings if each.received not in done)
+        done_paths = {received.path for received in done}
+        left = tuple(each.received for each in readings if each.received.path not in done_paths)
         return _sum([Indexed(added, len(done) - added, left), self._quarantine(rejected, now)])
 
     def _read(self, batch: Sequence[Received], now: datetime) -> tuple[list[Reading], list[Rejected]]:
@@ -117,13 +110,16 @@ class Indexer:
     def _keep(self, plans: Sequence[Plan]) -> dict[str, str]:
         """Give new files their place; returns paths below the archive by digest."""
         archive, paths, touched = self._settings.archive, {}, set()
+        if not archive.exists():
+            archive.mkdir(parents=True)
+            sync_folder(archive.parent)
         for plan in plans:
             reading = plan.reading
             if reading.received.association is None:
                 paths[reading.digest] = str(reading.received.path.relative_to(archive))
             elif plan.repeats is None or _is_lost(plan.repeats, reading, archive):
                 folder = archive / reading.header.study_instance_uid
-                touched |= {folder} if folder.exists() else {folder, archive}
+                touched |= {folder, archive}
                 name = f"{reading.header.sop_instance_uid}.dcm"
                 name = Path(plan.repeats.path).name if plan.repeats else name
                 path = place(reading.received.path, folder, name, reading.digest)
@@ -137,7 +133,7 @@ class Indexer:
         if spooled:
             folder = self._settings.quarantine
             with writing_to(folder):
-                rows = [_set_aside(each, folder, now) for each in spooled]
+                rows = [set_aside(each, folder, now) for each in spooled]
                 sync_folder(folder)
             with transaction(self._engine) as session:
                 intake.serialise(session)
@@ -146,48 +142,6 @@ class Indexer:
             _log.warning("quarantined %s: %s", each.received.path, each.reason)
             _discard(each.received)
         return Indexed(rejected=tuple(rejected))
-
-
-class _Writer:
-    """Writes the rows of one batch, within one transaction."""
-
-    def __init__(self, session: Session, settings: Settings) -> None:
-        self._session = session
-        self._settings = settings
-
-    def write(self, plans: Sequence[Plan], paths: Mapping[str, str]) -> None:
-        """Insert studies and instances, note the copies, link the associations."""
-        new = [plan for plan in plans if plan.repeats is None]
-        studies = intake.ensure_studies(self._session, _study_rows(new))
-        rows = []
-        for plan in new:
-            study = studies[plan.reading.header.study_instance_uid]
-            self._update_study(study, plan)
-            rows.append(_instance_row(plan, study, paths[plan.reading.digest]))
-        self._session.flush()
-        intake.add_instances(self._session, rows)
-        for plan in plans:
-            if plan.repeats is not None and plan.note:
-                intake.note_copy(self._session, plan.repeats.id, plan.note)
-        readings = [each for plan in plans for each in (plan.reading, *plan.copies)]
-        intake.link_studies(
-            self._session,
-            [
-                (each.received.association.id, each.header.study_instance_uid)
-                for each in readings
-                if each.received.association is not None
-            ],
-        )
-
-    def _update_study(self, study: Study, plan: Plan) -> None:
-        if plan.disposition is not Disposition.ARCHIVED:
-            return
-        if not study.rule:
-            rule = first_match(self._settings.rules, _facts(plan.reading))
-            study.rule = rule.name if rule else ""
-        if _reopens(study, plan):
-            study.state = StudyState.RECEIVING
-            study.changed_at = max(study.changed_at, plan.reading.received_at)
 
 
 def _is_lost(instance: Instance, reading: Reading, archive: Path) -> bool:
@@ -215,107 +169,10 @@ def _still_true(session: Session, plans: Sequence[Plan], known: Known) -> list[P
     ]
 
 
-def _reopens(study: Study, plan: Plan) -> bool:
-    is_first = study.revision == 0
-    return (
-        is_first
-        or study.state == StudyState.RECEIVING
-        or plan.reading.header.sop_class_uid in ANALYSED_CLASSES
-    )
-
-
-def _facts(reading: Reading) -> Facts:
-    association, own = reading.received.association, reading.header.facts
-    sender = association.facts if association else Facts()
-    return Facts(
-        calling_ae_title=sender.calling_ae_title or own.calling_ae_title,
-        called_ae_title=sender.called_ae_title or own.called_ae_title,
-        address=sender.address,
-        attributes=own.attributes,
-    )
-
-
-def _study_rows(plans: Sequence[Plan]) -> list[dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
-    for plan in plans:
-        reading, facts = plan.reading, _facts(plan.reading)
-        is_own = plan.disposition is Disposition.OWN_OUTPUT
-        rows.setdefault(
-            reading.header.study_instance_uid,
-            {
-                "study_instance_uid": reading.header.study_instance_uid,
-                **reading.header.study_texts,
-                "calling_ae_title": facts.calling_ae_title,
-                "called_ae_title": facts.called_ae_title,
-                "address": facts.address,
-                # Our own result alone is nothing to wait for.
-                "state": StudyState.COMPLETE if is_own else StudyState.RECEIVING,
-                "created_at": reading.received_at,
-                "changed_at": reading.received_at,
-            },
-        )
-    return list(rows.values())
-
-
-def _instance_row(plan: Plan, study: Study, path: str) -> dict[str, Any]:
-    reading, header = plan.reading, plan.reading.header
-    waits = study.state == StudyState.RECEIVING
-    return {
-        "study_id": study.id,
-        "series_instance_uid": header.series_instance_uid,
-        "sop_instance_uid": header.sop_instance_uid,
-        "sop_class_uid": header.sop_class_uid,
-        "transfer_syntax_uid": header.transfer_syntax_uid,
-        "modality": header.modality,
-        "instance_number": header.instance_number,
-        "number_of_frames": header.number_of_frames,
-        "images_in_acquisition": header.images_in_acquisition,
-        "acquisition_number": header.acquisition_number,
-        "image_position": header.image_position,
-        "image_orientation": header.image_orientation,
-        "path": path,
-        "size": reading.size,
-        "digest": reading.digest,
-        "disposition": plan.disposition,
-        "note": plan.note,
-        "revision": None if waits or study.revision == 0 else study.revision,
-        "association_id": reading.received.association.id if reading.received.association else "",
-        "received_at": reading.received_at,
-    }
-
-
-def _set_aside(rejected: Rejected, folder: Path, now: datetime) -> dict[str, Any]:
-    """Put a file with its reason into the quarantine; returns its row."""
-    path, association = rejected.received.path, rejected.received.association
-    association_id = association.id if association else ""
-    calling = association.facts.calling_ae_title if association else ""
-    kept = place(path, folder, f"{association_id}-{path.name}", digest_of_unreadable(path))
-    row = {
-        "path": kept.name,
-        "reason": rejected.reason,
-        "association_id": association_id,
-        "calling_ae_title": calling,
-        "received_at": now,
-    }
-    with kept.with_suffix(".json").open("w", encoding="utf-8") as file:
-        json.dump(row, file, default=datetime.isoformat)
-        file.flush()
-        os.fsync(file.fileno())
-    return row
-
-
-def digest_of_unreadable(path: Path) -> str:
-    """Return the SHA-256 of a file; a name that no digest has when it cannot be read."""
-    try:
-        return digest_of(path)
-    except OSError:
-        return "unreadable"
-
-
 def _tell_conflicts(plans: Sequence[Plan]) -> None:
     for plan in plans:
         if plan.disposition is Disposition.CONFLICT and plan.repeats is None:
-            uid, sender = plan.reading.header.sop_instance_uid, _facts(plan.reading).calling_ae_title
+            uid, sender = plan.reading.header.sop_instance_uid, plan.reading.facts.calling_ae_title
             _log.warning("%s sent instance %s again, kept as a conflict: %s", sender, uid, plan.note)
 
 

@@ -23,6 +23,7 @@ from daemon.clerk.duplicates import conflict_reason
 from daemon.clerk.header import Header
 from daemon.clerk.spool import Association
 from db.models import Disposition, Instance
+from lungnode.rules import Facts
 
 # A new one of these makes a complete study receive again; a dose report or another node's result does not.
 ANALYSED_CLASSES: Final = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -56,6 +57,18 @@ class Reading:
     digest: str
     size: int
     received_at: datetime
+
+    @property
+    def facts(self) -> Facts:
+        """Who sent it, by its association or else by its File Meta group, and what rules look at."""
+        own = self.header.facts
+        sender = self.received.association.facts if self.received.association else Facts()
+        return Facts(
+            calling_ae_title=sender.calling_ae_title or own.calling_ae_title,
+            called_ae_title=sender.called_ae_title or own.called_ae_title,
+            address=sender.address,
+            attributes=own.attributes,
+        )
 
 
 @dataclass(frozen=True)

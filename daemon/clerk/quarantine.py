@@ -1,0 +1,46 @@
+"""Received files that cannot be indexed: kept, each with its reason beside it."""
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from daemon.clerk.files import digest_of, place
+from daemon.clerk.plan import Received
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that cannot be indexed."""
+
+    received: Received
+    reason: str
+
+
+def set_aside(rejected: Rejected, folder: Path, now: datetime) -> dict[str, Any]:
+    """Put a file with its reason into the quarantine; returns its row."""
+    path, association = rejected.received.path, rejected.received.association
+    association_id = association.id if association else ""
+    calling = association.facts.calling_ae_title if association else ""
+    kept = place(path, folder, f"{association_id}-{path.name}", _digest(path))
+    row = {
+        "path": kept.name,
+        "reason": rejected.reason,
+        "association_id": association_id,
+        "calling_ae_title": calling,
+        "received_at": now,
+    }
+    with kept.with_suffix(".json").open("w", encoding="utf-8") as file:
+        json.dump(row, file, default=datetime.isoformat)
+        file.flush()
+        os.fsync(file.fileno())
+    return row
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest_of(path)
+    except OSError:
+        return "unreadable"
