@@ -52,6 +52,13 @@ def test_the_list_is_one_json_document_or_a_table_with_whole_uids(node: ClerkNod
     assert "positive 0.930" in table
 
 
+def test_an_unknown_state_is_wrong_use(node: ClerkNode) -> None:
+    result = lungnode(node, "studies", "list", "--state", "lost")
+
+    assert result.returncode == 2
+    assert "receiving, complete" in result.stderr
+
+
 def test_quarantined_files_are_listed_with_their_reasons(node: ClerkNode) -> None:
     (row,) = json.loads(lungnode(node, "studies", "list", "--quarantined", "--json").stdout)["quarantined"]
 

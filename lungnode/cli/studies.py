@@ -21,7 +21,6 @@ from lungnode.cli.study_views import (
     summary_record,
 )
 from lungnode.errors import UnusableError
-from lungnode.rules import rule_named
 from lungnode.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,9 +50,12 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
     as_json: AsJson = False,
 ) -> None:
     """List studies, the one that changed last first."""
+    from db.models import StudyState  # noqa: PLC0415 - when called
     from db.queries import StudyFilter, list_quarantined, list_studies  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
 
+    if state and state not in list(StudyState):
+        raise typer.BadParameter(f"{state}: the states are {', '.join(StudyState)}.")
     wanted = StudyFilter("", patient, accession, date, sender, state, verdict, limit)
     with transaction(_open(settings_of(context))) as session:
         if quarantined:
@@ -92,6 +94,7 @@ def reanalyse(context: typer.Context, uid: Uid) -> None:
     from db.changes import reanalyse as queue_again  # noqa: PLC0415 - when called
     from db.queries import get_study  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
+    from lungnode.rules import rule_named  # noqa: PLC0415 - when called
 
     settings = settings_of(context)
     with transaction(_open(settings)) as session:
