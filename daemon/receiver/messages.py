@@ -49,6 +49,7 @@ class Messages:
         self, wire: Wire, contexts: dict[int, NegotiatedContext], storage: Storage, maximum_length: int
     ) -> None:
         self.account = Account()
+        self.is_busy = False  # a message has begun and is not answered yet; another thread looks at it
         self._wire = wire
         self._contexts = contexts
         self._storage = storage
@@ -59,11 +60,6 @@ class Messages:
         self._operation: Operation | None = None
         self._data_set_bytes = 0
         wire.before_reuse = self._flush
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a message has begun and is not answered yet."""
-        return bool(self._command) or self._operation is not None
 
     def receive(self, length: int) -> None:
         """Read a P-DATA-TF's `length` bytes from the wire and do what its fragments complete.
@@ -95,6 +91,7 @@ class Messages:
         if self.is_busy and context_id != self._context_id:
             raise ProtocolError("A message changed its presentation context.")
         self._context_id = context_id
+        self.is_busy = True
         if control & _COMMAND:
             self._command_fragment(size, is_last=bool(control & _LAST))
         else:
@@ -138,8 +135,7 @@ class Messages:
         operation = self._choose(request)
         if request.has_data_set:
             self._operation = operation
-        elif request.command_field != CommandField.C_CANCEL_RQ:
-            # Everything is answered before the next command is read: there is never anything to cancel.
+        else:
             self._respond(operation.finish())
 
     def _choose(self, request: Request) -> Operation:
@@ -154,10 +150,11 @@ class Messages:
 
     def _respond(self, outcome: Outcome) -> None:
         request = self._request
-        if request is None:
-            return
-        self._count(request, outcome)
-        self._send(encode_response(request, outcome))
+        # Everything is answered before the next command is read: there is never anything to cancel.
+        if request is not None and request.command_field != CommandField.C_CANCEL_RQ:
+            self._count(request, outcome)
+            self._send(encode_response(request, outcome))
+        self.is_busy = False
 
     def _count(self, request: Request, outcome: Outcome) -> None:
         if outcome.status != Status.SUCCESS:
