@@ -18,7 +18,8 @@ _TALKATIVE: Final = (
     "PIL",
 )
 _REPEATED: Final = ("pynetdicom",)  # we tell each failure of an association ourselves, in one line
-_QUOTING: Final = ("pydicom",)  # its warnings quote the value that is wrong, which may be a name
+# Their warnings quote the value that is wrong, which may be a name.
+_QUOTING: Final = ("pydicom", "py.warnings")
 
 
 def start_log(level: str) -> None:
@@ -29,6 +30,7 @@ def start_log(level: str) -> None:
         force=True,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    logging.captureWarnings(True)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _QUOTING:
