@@ -85,6 +85,12 @@ def due(session: Session, work: Work, now: datetime, resend_after_s: float, limi
     return ids
 
 
+def most_urgent(session: Session, work: Work, now: datetime, limit: int = 50) -> list[int]:
+    """Return the rows that may be claimed now, in the order of their urgency."""
+    chosen = select(work.row.id).where(*_claimable(work, now)).order_by(*work.order).limit(limit)
+    return list(session.scalars(chosen))
+
+
 def claim(session: Session, wanted: Claim, now: datetime, lease_s: float) -> bool:
     """Take a due row for `lease_s` and count the attempt; False when it is not due or taken."""
     row = wanted.work.row

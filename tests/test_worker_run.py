@@ -1,136 +1,24 @@
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from sqlalchemy import Engine
 
 from db.models import Analysis, AnalysisState, Disposition, Instance, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from db.work import ANALYSES, take_back
 from lungnode.phantom import PhantomStudy, phantom_study
-from lungnode.recipe import Recipe
-from lungnode.runtime import ClassMaps, ModelInfo, Probabilities, Slices
-from lungnode.settings import AnalysisSettings, Destination, Rule, Settings
-from worker.hold import Node
-from worker.run import Analyst
+from lungnode.settings import Rule
+from tests.bench import NOON, PACS, Bench, OneProbability
 
-NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
-PACS = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104)
 NO_VERDICT = ("111245", "DCM")  # Source: PS3.16 Annex D, No algorithms succeeded
-
-
-@dataclass
-class OneProbability:
-    """A model that finds the same everywhere, and may be told to misbehave."""
-
-    probability: float = 0.75
-    error: Exception | None = None
-    before_predict: Callable[[], object] = lambda: None
-    batch: int = 4
-    info: ModelInfo = field(
-        default_factory=lambda: ModelInfo("test", "1", "ab" * 32, Recipe("test", "1", size=64))
-    )
-
-    def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
-        """Answer, or raise."""
-        if np.any(slices):  # not the warm-up
-            self.before_predict()
-            if self.error is not None:
-                raise self.error
-        count = len(slices)
-        return np.full(count, self.probability, np.float32), np.ones((count, 2, 2), np.float32)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> PhantomStudy:
     return phantom_study(tmp_path_factory.mktemp("phantom"), slices=14, size=128)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
-    yield engine
-    engine.dispose()
-
-
-@dataclass
-class Bench:
-    """A node whose archive holds a study, without clerk and broker."""
-
-    engine: Engine
-    folder: Path
-    model: OneProbability = field(default_factory=OneProbability)
-    destinations: tuple[Destination, ...] = (PACS,)
-    rules: tuple[Rule, ...] = ()
-    stopping: bool = False
-    now: datetime = NOON
-
-    @property
-    def settings(self) -> Settings:
-        """What the node is set to."""
-        limits = AnalysisSettings(max_attempts=2)
-        return Settings(data=self.folder, destinations=self.destinations, rules=self.rules, analysis=limits)
-
-    def archive(self, paths: tuple[Path, ...], revision: int = 1, **values: Any) -> int:
-        """Put files into the archive as the clerk does, and queue the revision's analysis."""
-        (self.folder / "archive").mkdir(exist_ok=True)
-        with transaction(self.engine) as session:
-            found = session.query(Study).one_or_none()
-            row = found or Study(study_instance_uid="", created_at=NOON, changed_at=NOON)
-            for path in paths:
-                ds = dcmread(path, stop_before_pixels=True)
-                row.study_instance_uid = ds.StudyInstanceUID
-                shutil.copy(path, self.folder / "archive" / path.name)
-                row.instances.append(_instance(ds, path, revision))
-            analysis = Analysis(study=row, revision=revision, created_at=NOON, due_at=NOON, **values)
-            session.add(analysis)
-            session.flush()
-            return analysis.id
-
-    def analyse(self, row_id: int) -> list[int]:
-        """Run the analysis once."""
-        node = Node(self.engine, self.settings, lambda: self.stopping, lambda: self.now)
-        return Analyst(node, self.model).analyse_row(row_id)
-
-    def row(self, row_id: int) -> Analysis:
-        """Return what is written down, outputs and deliveries included."""
-        with transaction(self.engine) as session:
-            row = session.get_one(Analysis, row_id)
-            assert row.outputs is not None
-            assert row.deliveries is not None
-            return row
-
-    def output(self, row_id: int, group: str) -> Dataset:
-        """Read the first composed file of a group."""
-        chosen = next(output for output in self.row(row_id).outputs if output.group == group)
-        return dcmread(self.folder / "outputs" / chosen.path)
-
-    def files(self) -> set[str]:
-        """Name every file below the outputs."""
-        folder = self.folder / "outputs"
-        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def _instance(ds: Dataset, path: Path, revision: int) -> Instance:
-    return Instance(
-        series_instance_uid=ds.SeriesInstanceUID,
-        sop_instance_uid=ds.SOPInstanceUID,
-        sop_class_uid=ds.SOPClassUID,
-        transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
-        path=path.name,
-        size=path.stat().st_size,
-        digest=path.name,
-        revision=revision,
-        received_at=NOON,
-    )
 
 
 @pytest.fixture
@@ -141,7 +29,7 @@ def bench(engine: Engine, tmp_path: Path) -> Bench:
 def test_an_analysis_leaves_result_outputs_and_deliveries(bench: Bench, study: PhantomStudy) -> None:
     row_id = bench.archive(study.paths)
 
-    first = bench.analyse(row_id)
+    first = bench.analyse()
 
     row = bench.row(row_id)
     assert (row.state, row.verdict, row.attempts, row.finished_at) == ("done", "positive", 1, NOON)
@@ -158,7 +46,7 @@ def test_an_analysis_leaves_result_outputs_and_deliveries(bench: Bench, study: P
 
 def test_every_committed_file_is_there_and_nothing_else_is(bench: Bench, study: PhantomStudy) -> None:
     row_id = bench.archive(study.paths)
-    bench.analyse(row_id)
+    bench.analyse()
 
     outputs = bench.row(row_id).outputs
     for output in outputs:
@@ -169,10 +57,10 @@ def test_every_committed_file_is_there_and_nothing_else_is(bench: Bench, study: 
 
 def test_a_message_that_comes_twice_changes_nothing(bench: Bench, study: PhantomStudy) -> None:
     row_id = bench.archive(study.paths)
-    bench.analyse(row_id)
+    bench.analyse()
     before = bench.row(row_id)
 
-    assert bench.analyse(row_id) == []
+    assert bench.analyse() == []
 
     after = bench.row(row_id)
     assert (after.attempts, len(after.deliveries)) == (1, 2)
@@ -188,10 +76,10 @@ def test_a_run_that_lost_its_row_leaves_the_other_runs_files_alone(bench: Bench,
         other.now = NOON + timedelta(hours=1)
         with transaction(bench.engine) as session:
             assert take_back(session, ANALYSES, other.now, max_attempts=2) == [row_id]
-        other.analyse(row_id)
+        other.analyse()
 
     bench.model.before_predict = fall_silent_and_be_replaced
-    first = bench.analyse(row_id)
+    first = bench.analyse()
 
     row = bench.row(row_id)
     assert (first, row.probability, row.attempts, len(row.deliveries)) == ([], 0.875, 2, 2)
@@ -209,7 +97,7 @@ def test_a_worker_that_is_stopped_puts_the_study_back_between_two_batches(
         bench.stopping = True
 
     bench.model.before_predict = ask_to_stop
-    assert bench.analyse(row_id) == []
+    assert bench.analyse() == []
 
     row = bench.row(row_id)
     assert (row.state, row.attempts, row.lease_owner, row.outputs) == (AnalysisState.QUEUED, 0, "", [])
@@ -219,7 +107,7 @@ def test_a_worker_that_is_stopped_puts_the_study_back_between_two_batches(
 def test_a_failure_is_kept_with_its_traceback_and_tried_again(bench: Bench, study: PhantomStudy) -> None:
     row_id = bench.archive(study.paths)
     bench.model.error = RuntimeError("out of memory")
-    bench.analyse(row_id)
+    bench.analyse()
 
     row = bench.row(row_id)
     assert (row.state, row.attempts) == (AnalysisState.FAILED, 1)
@@ -228,7 +116,7 @@ def test_a_failure_is_kept_with_its_traceback_and_tried_again(bench: Bench, stud
     assert "raise self.error" in row.error
 
     bench.model.error, bench.now = None, row.due_at
-    bench.analyse(row_id)
+    bench.analyse()
     assert (bench.row(row_id).state, bench.row(row_id).attempts) == (AnalysisState.DONE, 2)
 
 
@@ -238,7 +126,7 @@ def test_after_the_last_attempt_the_study_is_quarantined_and_reported_as_without
     row_id = bench.archive(study.paths)
     bench.model.error = RuntimeError("out of memory")
     for _ in range(3):
-        first = bench.analyse(row_id)
+        first = bench.analyse()
         bench.now = bench.row(row_id).due_at
 
     row = bench.row(row_id)
@@ -256,7 +144,7 @@ def test_a_study_that_kills_its_workers_is_reported_and_quarantined(
 ) -> None:
     row_id = bench.archive(study.paths, attempts=2)  # as the clerk leaves what two workers died of
 
-    bench.analyse(row_id)
+    bench.analyse()
 
     assert bench.row(row_id).state == AnalysisState.QUARANTINED
     assert NO_VERDICT in codes_of(bench.output(row_id, "sr"))
@@ -267,7 +155,7 @@ def test_slices_without_pixels_are_reported_as_without_verdict_at_once(
 ) -> None:
     row_id = bench.archive(tuple(damaged(path, tmp_path / "damaged") for path in study.paths))
 
-    bench.analyse(row_id)
+    bench.analyse()
 
     row = bench.row(row_id)
     assert (row.state, row.verdict, row.attempts) == (AnalysisState.QUARANTINED, "error", 1)
@@ -289,7 +177,7 @@ def test_a_study_that_is_no_chest_is_told_only_to_who_asks(
     bench.destinations = (PACS.model_copy(update={"not_applicable": asked}),)
     row_id = bench.archive(study.paths[:3])  # too few slices
 
-    bench.analyse(row_id)
+    bench.analyse()
 
     row = bench.row(row_id)
     assert (row.state, row.verdict) == (AnalysisState.NOT_APPLICABLE, "not_applicable")
@@ -305,7 +193,7 @@ def test_a_study_without_images_is_not_applicable(bench: Bench, study: PhantomSt
     ds.save_as(tmp_path / "document.dcm")
     row_id = bench.archive((tmp_path / "document.dcm",))
 
-    bench.analyse(row_id)
+    bench.analyse()
 
     assert (bench.row(row_id).state, bench.row(row_id).outputs) == (AnalysisState.NOT_APPLICABLE, [])
 
@@ -316,7 +204,7 @@ def test_conflicting_instances_and_later_slices_are_left_out(bench: Bench, study
         first, second, *_ = session.query(Instance).order_by(Instance.id)
         first.disposition, second.revision = Disposition.CONFLICT, 2
 
-    bench.analyse(row_id)
+    bench.analyse()
 
     assert evidence_of(bench.output(row_id, "sr")) <= {
         dcmread(path).SOPInstanceUID for path in study.paths[2:]
@@ -327,9 +215,9 @@ def test_a_second_revision_names_the_report_of_the_first_in_its_own_class(
     bench: Bench, study: PhantomStudy
 ) -> None:
     one = bench.archive(study.paths[:12])
-    bench.analyse(one)
+    bench.analyse()
     two = bench.archive(study.paths[12:], revision=2)
-    bench.analyse(two)
+    bench.analyse()
 
     for group in ("sr", "sr-comp", "sr-enh"):
         earlier = bench.output(one, group)
@@ -345,14 +233,15 @@ def test_a_second_revision_names_the_report_of_the_first_in_its_own_class(
 def test_a_second_revision_waits_for_the_first_and_is_woken_by_its_end(
     bench: Bench, study: PhantomStudy
 ) -> None:
-    one = bench.archive(study.paths[:12])
+    one = bench.archive(study.paths[:12], state=AnalysisState.FAILED, due_at=NOON + timedelta(seconds=5))
     two = bench.archive(study.paths[12:], revision=2, woken_at=NOON)
 
-    assert bench.analyse(two) == []
+    assert bench.analyse() == []
     assert bench.row(two).state == AnalysisState.QUEUED
-    bench.analyse(one)
+    bench.now = bench.row(one).due_at
+    bench.analyse()
 
-    assert bench.row(two).woken_at is None
+    assert (bench.row(one).state, bench.row(two).woken_at) == (AnalysisState.DONE, None)
 
 
 def test_each_destination_gets_what_it_is_set_to_in_its_order(bench: Bench, study: PhantomStudy) -> None:
@@ -367,7 +256,7 @@ def test_each_destination_gets_what_it_is_set_to_in_its_order(bench: Bench, stud
     with transaction(bench.engine) as session:
         session.query(Study).one().rule = "ours"
 
-    first = bench.analyse(row_id)
+    first = bench.analyse()
 
     rows = bench.row(row_id).deliveries
     assert [(row.destination, row.group) for row in rows] == [
@@ -385,7 +274,7 @@ def test_without_a_destination_the_outputs_are_kept_all_the_same(bench: Bench, s
     bench.destinations = ()
     row_id = bench.archive(study.paths)
 
-    assert bench.analyse(row_id) == []
+    assert bench.analyse() == []
     assert {output.group for output in bench.row(row_id).outputs} >= {"sr", "sc"}
 
 
@@ -395,9 +284,24 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(bench: Bench, study: Phan
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"half")
 
-    bench.analyse(row_id)
+    bench.analyse()
 
     assert not leftover.exists()
+
+
+def test_the_most_urgent_study_is_analysed_first_whatever_the_message_says(
+    bench: Bench, study: PhantomStudy
+) -> None:
+    bench.archive(study.paths)
+    with transaction(bench.engine) as session:
+        other = Study(study_instance_uid="1.2.3", created_at=NOON, changed_at=NOON)
+        session.add(Analysis(study=other, revision=1, created_at=NOON, due_at=NOON, priority=0))
+
+    bench.analyse()
+
+    with transaction(bench.engine) as session:
+        states = {row.priority: row.state for row in session.query(Analysis)}
+    assert states == {0: AnalysisState.NOT_APPLICABLE, 5: AnalysisState.QUEUED}
 
 
 def codes_of(report: Dataset) -> set[tuple[str, str]]:

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +16,11 @@ from sqlalchemy import Engine
 
 from db.models import Analysis, AnalysisState, Delivery, DeliveryState, Output, Study
 from db.session import open_engine, transaction, upgrade
-from lungnode.queue import DELIVER_TASK, open_queue, wake
+from lungnode.phantom import phantom_study
+from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, open_queue, wake
 from lungnode.settings import Settings
-from tests.nodes import command, embedded_broker, lungnode, stop, variables, wait_for
+from tests.bench import Bench
+from tests.nodes import children, command, embedded_broker, lungnode, stop, variables, wait_for
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -149,3 +153,28 @@ def test_an_unknown_queue_is_wrong_use(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 2
+
+
+@pytest.mark.timeout(120)
+def test_an_analysis_that_hangs_is_killed_at_its_limit_and_a_stopping_worker_waits_for_no_model(
+    tmp_path: Path,
+) -> None:
+    """One test for two lives of the model's process: loading it takes seconds."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    bench = Bench(engine, tmp_path)
+    row_id = bench.archive(phantom_study(tmp_path / "study", slices=16, size=256).paths)
+    limit = {"LUNGNODE_ANALYSIS__HARD_LIMIT_S": "3"}
+    arguments = ("worker", "--queue", "analysis")
+
+    with embedded_broker(bench.settings), lungnode(tmp_path, *arguments, environment=limit) as worker:
+        wake(open_queue(bench.settings), ANALYSE_TASK, row_id)
+        wait_for(lambda: bench.row(row_id).state == AnalysisState.RUNNING, limit_s=60, what="the analysis")
+        (hanging,) = children(worker.pid)
+        os.kill(hanging, signal.SIGSTOP)
+        wait_for(lambda: set(children(worker.pid)) - {hanging}, what="another process")
+        assert stop(worker, limit_s=10) == 0
+
+    assert bench.row(row_id).state == AnalysisState.RUNNING  # until its lease runs out
+    assert "ready for analyses" in (tmp_path / "test.log").read_text()
+    engine.dispose()

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Analysis, AnalysisState
 from db.session import transaction
-from db.work import ANALYSES, Claim, Retry, claim, fail, give_back
+from db.work import ANALYSES, Claim, Retry, claim, fail, give_back, most_urgent
 from lungnode.rules import destinations_of
 from lungnode.runtime import SHIPPED_MODEL, Model, load_model
 from worker.analysis import analyse
@@ -44,21 +44,24 @@ class Analyst:
         size = self._model.info.size
         self._model.predict(np.zeros((self._model.batch, size, size), np.uint8))  # the first call is slow
 
-    def analyse_row(self, row_id: int) -> list[int]:
-        """Analyse one study if it is due and nobody else has it; return the deliveries that can start."""
-        node, held = self._node, Claim(ANALYSES, row_id, new_owner())
-        lease_s = node.settings.analysis.lease_s
+    def analyse_most_urgent(self) -> list[int]:
+        """Analyse the most urgent study that is due, if any; return the deliveries that can start.
+
+        A message only says that there is work: with a backlog, the study it was sent for may have to wait.
+        """
+        node, lease_s = self._node, self._node.settings.analysis.lease_s
         with transaction(node.engine) as session:
-            if _is_behind(session, row_id) or not claim(session, held, node.clock(), lease_s):
+            held = _claim_most_urgent(session, node)
+            if held is None:
                 return []
-            revision = read_revision(session, row_id, node.settings.archive)
+            revision = read_revision(session, held.row_id, node.settings.archive)
         try:
             with kept(node, held, lease_s) as lost:
                 return self._analyse(held, revision, lost)
         except Stopped:
             with transaction(node.engine) as session:
                 give_back(session, held, node.clock())
-            _LOG.info("analysis %s of %s put back", row_id, revision.study_instance_uid)
+            _LOG.info("analysis %s of %s put back", held.row_id, revision.study_instance_uid)
         except Exception as error:  # noqa: BLE001 - no study may stop the worker; its row keeps the traceback
             self._fail(held, revision, error)
         return []
@@ -147,11 +150,19 @@ def _details(finding: StudyFinding, images: Images) -> dict[str, Any]:
     }
 
 
+def _claim_most_urgent(session: Session, node: Node) -> Claim | None:
+    now = node.clock()
+    for row_id in most_urgent(session, ANALYSES, now):
+        held = Claim(ANALYSES, row_id, new_owner())
+        is_next = not _is_behind(session, row_id)
+        if is_next and claim(session, held, now, node.settings.analysis.lease_s):
+            return held
+    return None
+
+
 def _is_behind(session: Session, row_id: int) -> bool:
     """Tell whether an earlier revision is not finished: the report names the one before."""
-    row = session.get(Analysis, row_id)
-    if row is None:
-        return True
+    row = session.get_one(Analysis, row_id)
     earlier = select(Analysis.id).where(
         Analysis.study_id == row.study_id,
         Analysis.revision < row.revision,

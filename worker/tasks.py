@@ -102,7 +102,7 @@ class _Child:
 
     def __init__(self, app: Celery, settings: Settings, stopping: StopFlag) -> None:
         self._app, self._settings, self._stopping = app, settings, stopping
-        self._analyse: Callable[[int], list[int]] | None = None
+        self._analyse: Callable[[], list[int]] | None = None
 
     def start(self, **_: Any) -> None:
         """Load and warm the model; rows wait where it cannot be loaded."""
@@ -112,7 +112,7 @@ class _Child:
         loaded = Event()
         Thread(target=self._give_up_loading, args=(loaded,), daemon=True).start()
         try:
-            self._analyse = Analyst(node).analyse_row
+            self._analyse = Analyst(node).analyse_most_urgent
         except LungnodeError as error:
             _LOG.error("no analyses: %s", error)
         else:
@@ -127,7 +127,7 @@ class _Child:
                 os._exit(0)
 
     def analyse(self, row_id: int) -> None:
-        """Analyse one row and wake the couriers of its results."""
+        """Analyse the most urgent row, which need not be this one, and wake the couriers of its results."""
         if self._analyse is not None:
             _guarded(self._app, self._analyse, row_id)
 
@@ -136,15 +136,15 @@ def _deliveries(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str
     node = Node(open_engine(settings.database), settings, stopping)
 
     def deliver(row_id: int) -> None:
-        _guarded(app, lambda wanted: deliver_row(node, wanted), row_id)
+        _guarded(app, lambda: deliver_row(node, row_id), row_id)
 
     app.task(name=DELIVER_TASK, shared=False)(deliver)
     return {"pool": "threads", "concurrency": settings.delivery.threads}
 
 
-def _guarded(app: Celery, work: Callable[[int], Iterable[int]], row_id: int) -> None:
+def _guarded(app: Celery, work: Callable[[], Iterable[int]], row_id: int) -> None:
     try:
-        for delivery_id in work(row_id):
+        for delivery_id in work():
             wake(app, DELIVER_TASK, delivery_id)
     except UnavailableError as error:
         # The row stays due or its lease runs out: the clerk's sweep sends another message.
