@@ -199,23 +199,28 @@ def test_data_is_synchronised_before_the_name_and_the_name_before_the_answer(tmp
     assert output == ["SUCCESS", "SUCCESS"]
     assert calls == [
         f"mkdir {IDENTITY.id}",
-        "fdatasync association.json.part",
         "rename association.json",
-        "fsync spool",
+        "fdatasync association.json",
         "fdatasync 00000001.part",
         "rename 00000001.dcm",
         f"fsync {IDENTITY.id}",
+        "fsync spool",
         "fdatasync 00000002.part",
         "rename 00000002.dcm",
         f"fsync {IDENTITY.id}",
-        "fdatasync ended.json.part",
         "rename ended.json",
     ]
 
 
 @needs_strace
 @pytest.mark.parametrize(
-    "call", ["fdatasync:error=EIO:when=2", "fsync:error=EIO:when=2", "/^rename:error=EIO:when=2"]
+    "call",
+    [
+        "fdatasync:error=EIO:when=2",
+        "fsync:error=EIO:when=1",
+        "fsync:error=EIO:when=2",
+        "/^rename:error=EIO:when=2",
+    ],
 )
 def test_an_instance_whose_synchronisation_fails_is_not_acknowledged_and_not_kept(
     tmp_path: Path, call: str

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -38,8 +39,9 @@ class AssociationIdentity:
 class InstanceFile:
     """One instance on its way to disk. Any method may raise OSError; then only `discard` is left to do."""
 
-    def __init__(self, folder: int, number: int, head: bytes) -> None:
+    def __init__(self, folder: int, number: int, head: bytes, sync_parent: Callable[[], None]) -> None:
         self._folder = folder
+        self._sync_parent = sync_parent
         self._name = f"{number:08d}"
         self._fragments: list[bytes | memoryview] = [head]
         self._descriptor = os.open(
@@ -67,6 +69,7 @@ class InstanceFile:
         self._close()
         os.rename(f"{self._name}.part", f"{self._name}.dcm", src_dir_fd=self._folder, dst_dir_fd=self._folder)
         os.fsync(self._folder)
+        self._sync_parent()
 
     def discard(self) -> None:
         """Remove the file, whatever its name is by now; it was never acknowledged."""
@@ -93,6 +96,7 @@ class SpoolFolder:
         self._folder = -1
         self._lock = -1
         self._count = 0
+        self._is_durable = False  # whether the folder's own name is
 
     def new_file(self, head: bytes) -> InstanceFile:
         """Return the file of the next instance, which starts with `head`.
@@ -103,7 +107,7 @@ class SpoolFolder:
         if self._folder < 0:
             self._make()
         self._count += 1
-        return InstanceFile(self._folder, self._count, head)
+        return InstanceFile(self._folder, self._count, head, self._sync_parent)
 
     def end(self, outcome: AssociationOutcome, at: datetime) -> None:
         """Write ended.json and drop the lock; nothing to do when no instance came.
@@ -114,6 +118,7 @@ class SpoolFolder:
         if self._folder < 0:
             return
         try:
+            # Not synchronised: after a power failure the association counts as lost, which is as good.
             os.close(self._write_json("ended.json", {"outcome": outcome.value, "at": at.isoformat()}))
         finally:
             os.close(self._lock)
@@ -123,13 +128,19 @@ class SpoolFolder:
     def _make(self) -> None:
         path = self._spool / self._identity.id
         path.mkdir(mode=_FOLDER_MODE, parents=True)
-        self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
+            self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             self._lock = self._write_json("association.json", asdict(self._identity))
-            _sync_folder(self._spool)
+            os.fdatasync(self._lock)
         except OSError:
             self._unmake(path)
             raise
+
+    def _sync_parent(self) -> None:
+        # Once, and last: the folder's own synchronisation has just written the same journal.
+        if not self._is_durable:
+            _sync_folder(self._spool)
+            self._is_durable = True
 
     def _unmake(self, path: Path) -> None:
         # The disk was full: the next instance tries again from the beginning.
@@ -149,7 +160,6 @@ class SpoolFolder:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             _write_all(descriptor, memoryview(json.dumps(value).encode("ascii")))
-            os.fdatasync(descriptor)
             os.rename(f"{name}.part", name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except OSError:
             os.close(descriptor)
