@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from stat import S_IWOTH
 from typing import Final
 
 from redis import Redis
@@ -17,17 +18,18 @@ def prepare_socket(socket: Path) -> None:
     """Make the folder of the socket and remove the socket of a broker that is gone.
 
     Raises:
-        UnavailableError: The folder cannot be made, or belongs to somebody else.
+        UnavailableError: The folder cannot be made, or somebody else may have made it to read our messages.
     """
+    folder = socket.parent
     try:
-        socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = socket.parent.lstat()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # In a folder like /tmp anybody may have been first.
+        is_public = folder.parent.stat().st_mode & S_IWOTH
+        if is_public and folder.lstat().st_uid != os.getuid():
+            raise UnavailableError(f"The folder {folder} of the broker's socket belongs to another user.")
         socket.unlink(missing_ok=True)
     except OSError as error:
         raise UnavailableError(f"The broker's socket {socket} cannot be made: {error.strerror}.") from error
-    if status.st_uid != os.getuid():
-        # In /tmp anybody may have made the folder first, to read or forge our messages.
-        raise UnavailableError(f"The folder {socket.parent} of the broker's socket belongs to another user.")
 
 
 def broker_command(socket: Path) -> list[str]:

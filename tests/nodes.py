@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 def wait_for(look: Callable[[], T | None], limit_s: float = 20.0, what: str = "it") -> T:
-    """Look until there is something other than None and False."""
+    """Look until there is something."""
     deadline = monotonic() + limit_s
     while monotonic() < deadline:
         found = look()
-        if found is not None and found is not False:
+        if found:
             return found
         sleep(0.05)
     raise AssertionError(f"waited {limit_s} s for {what} in vain")

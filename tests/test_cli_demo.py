@@ -1,4 +1,5 @@
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -6,8 +7,8 @@ import pytest
 from PIL import Image
 
 from lungnode.phantom import phantom_study
+from tests.nodes import children, variables, wait_for
 from tests.nodes import command as command_of
-from tests.nodes import variables
 
 
 @pytest.mark.timeout(280)
@@ -51,3 +52,22 @@ def test_a_folder_without_a_dicom_file_ends_the_demo_with_a_sentence(tmp_path: P
 
     assert done.returncode == 1
     assert done.stderr.endswith("lungnode: There is no DICOM file to send.\n")
+    (folder,) = tmp_path.glob("lungnode-demo-*")
+    assert [path.name for path in folder.iterdir()] == ["node.log"]
+
+
+def test_ctrl_c_stops_the_demo_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    temporary.mkdir()
+    arguments = command_of(tmp_path / "unused", "demo")
+
+    with subprocess.Popen(arguments, env=variables({"TMPDIR": str(temporary), "HOME": str(home)})) as demo:
+        wait_for(lambda: any(temporary.glob("*/node/receiver.json")), limit_s=60, what="the node")
+        family = list(children(demo.pid))
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) != 0
+
+    assert len(family) == 2
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    assert list(temporary.iterdir()) == []
+    assert not home.exists()

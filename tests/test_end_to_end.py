@@ -84,7 +84,9 @@ class Node:
     def send(self, paths: Sequence[Path], calling: str = "STORESCU") -> None:
         """Send files over one association, as a scanner would."""
         options = ("-xs", "+sd", "+r", "-aet", calling, "-aec", "LUNGNODE", "127.0.0.1", str(self.port))
-        subprocess.run(("storescu", *options, *map(str, paths)), check=True, timeout=120, env=_NODELAY)
+        command_line = ("storescu", *options, *map(str, paths))
+        # Again after a failure, as a scanner does: one of the tests kills the receiver.
+        wait_for(lambda: subprocess.run(command_line, check=False, timeout=120, env=_NODELAY).returncode == 0)
 
     def analyses(self, study_instance_uid: str) -> list[Analysis]:
         """Read the analyses of a study, with outputs and deliveries."""

@@ -53,6 +53,7 @@ def test_the_socket_of_a_long_data_folder_is_found_again_and_shared_with_no_othe
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
 def test_a_socket_folder_that_somebody_else_made_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)  # as /tmp is
     folder = tmp_path / "theirs"
     folder.mkdir()
     os.chown(folder, 12345, 12345)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ class DemoNode:
 
 @contextmanager
 def demo_node(folder: Path) -> Iterator[DemoNode]:
-    """Run node and stand-in PACS while the block runs; what they kept is removed after success."""
+    """Run node and stand-in PACS while the block runs."""
     with ExitStack() as stack:
         log = stack.enter_context((folder / "node.log").open("wb"))
         pacs = folder / "pacs"
@@ -101,12 +101,15 @@ def demo_node(folder: Path) -> Iterator[DemoNode]:
         yield DemoNode(folder, node)
 
 
-def clean_up(folder: Path) -> None:
-    """Remove all but the heatmap."""
-    for name in ("node", "pacs", "study"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("node.log", "lungnode.toml"):
-        (folder / name).unlink(missing_ok=True)
+def clean_up(folder: Path, kept: Collection[Path]) -> None:
+    """Remove all of the folder but the files to keep."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path not in kept:
+            path.unlink(missing_ok=True)
+    if not kept:
+        folder.rmdir()
 
 
 def _environment() -> dict[str, str]:

@@ -34,18 +34,20 @@ def demo(
 
     console, start = Console(), time.monotonic()
     folder = Path(mkdtemp(prefix="lungnode-demo-"))
-    arrived = False
+    kept = [folder / "node.log"]  # of a demo that failed
     try:
         with demo_node(folder) as node:
-            _show(console, node, study)
-            arrived = True
+            kept = [_show(console, node, study)]
+    except KeyboardInterrupt:
+        kept = []
+        raise
     finally:
-        if arrived or not (folder / "node.log").exists():
-            clean_up(folder)
+        clean_up(folder, kept)
     console.print(f"All of it took {time.monotonic() - start:.0f} s.")
 
 
-def _show(console: "Console", node: "DemoNode", study: Path | None) -> None:
+def _show(console: "Console", node: "DemoNode", study: Path | None) -> Path:
+    """Send the study, wait, tell what became of it, and return the heatmap's file."""
     from lungnode.cli._story import read_arrived, read_result, save_heatmap, tell  # noqa: PLC0415
 
     with console.status("Starting the node") as status:
@@ -61,6 +63,7 @@ def _show(console: "Console", node: "DemoNode", study: Path | None) -> None:
     heatmap = node.folder / "heatmap.png"
     save_heatmap(arrived, result, heatmap)
     tell(console, result, arrived, heatmap)
+    return heatmap
 
 
 def _instances(node: "DemoNode", study: Path | None) -> list[Path]:
