@@ -47,17 +47,18 @@ class Plan:
     """How much is sent; an operator sees these numbers above the tables."""
 
     rounds: int
-    images: int  # a pass, except
-    images_as_shipped: int  # where Nagle's algorithm makes some receivers stall
+    images: int  # an association in a pass
+    images_as_shipped: int  # the same where Nagle's algorithm makes some receivers stall
     set_ups: int  # a round
 
-    def images_of(self, sender: str) -> int:
-        """Return how many images a pass of this sender has."""
-        return self.images_as_shipped if sender == AS_SHIPPED else self.images
+    def images_of(self, sender: str, associations: int) -> int:
+        """Return how many images a pass has: enough for one association, or some for each."""
+        images = self.images_as_shipped if sender == AS_SHIPPED else self.images
+        return images * max(3, associations)
 
 
-FULL: Final = Plan(rounds=7, images=240, images_as_shipped=96, set_ups=20)
-QUICK: Final = Plan(rounds=2, images=96, images_as_shipped=32, set_ups=10)
+FULL: Final = Plan(rounds=7, images=40, images_as_shipped=24, set_ups=20)
+QUICK: Final = Plan(rounds=2, images=16, images_as_shipped=10, set_ups=10)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Benchmark:
             self.set_ups[receiver.name, contexts] += times
 
     def _pass(self, receiver: Receiver, sender: Sender, associations: int) -> Sample:
-        count = self.plan.images_of(sender.name)
+        count = self.plan.images_of(sender.name, associations)
         instances = [renumber(self._instance, self._number + offset) for offset in range(count)]
         self._number += count
         os.sync()  # what another receiver left in the page cache is not this one's to write
@@ -173,8 +174,9 @@ class Report:
         """Print each bar with met or not met; return whether all are met."""
         bars = [
             *self._ratio_bars(ORTHANC_NODELAY, SENDERS, 1.3, 2.0),
-            *self._ratio_bars(DCMTK_NODELAY, SENDERS, 0.4, 0.8),
+            *self._ratio_bars(DCMTK_NODELAY, (NODELAY, PRE_ENCODED), 0.4, 0.8),
             *self._ratio_bars(DCMTK, (AS_SHIPPED,), 1.5, 1.5),
+            *self._ratio_bars(DCMTK_NODELAY, (AS_SHIPPED,), 1.5, 1.5),
             *self._latency_bars(),
             *self._set_up_bars(),
             *self._process_bars(),
@@ -200,14 +202,10 @@ class Report:
         return bars
 
     def _latency_bars(self) -> list[tuple[str, bool]]:
-        bars = []
-        for n in ASSOCIATIONS:
-            samples = self._benchmark.samples[LUNGNODE, PRE_ENCODED, n]
-            p50 = median(s for sample in samples for s in sample.result.latencies_s) * 1e3
-            cost = median(self._benchmark.sync_costs[n]) * 1e3
-            text = f"C-STORE p50 {p50:.2f} ms, syncing {cost:.2f} ms, {n} at once (bar: 2 ms above)"
-            bars.append((text, p50 <= cost + 2))
-        return bars
+        samples = self._benchmark.samples[LUNGNODE, PRE_ENCODED, 1]
+        p50 = median(s for sample in samples for s in sample.result.latencies_s) * 1e3
+        cost = median(self._benchmark.sync_costs[1]) * 1e3
+        return [(f"C-STORE p50 {p50:.2f} ms, syncing {cost:.2f} ms (bar: 2 ms above)", p50 <= cost + 2)]
 
     def _set_up_bars(self) -> list[tuple[str, bool]]:
         bars = []
