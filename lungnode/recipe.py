@@ -34,8 +34,8 @@ class Recipe:
         default_factory=lambda: {
             "covid-ct": 1.0,
             "sars-cov-2-ct": 1.0,
-            "luna16": 2.0,
-            "covid-ct-md": 1.0,
+            "luna16": 3.0,
+            "covid-ct-md": 0.5,  # two patients
         }
     )
     suspicious_share: float = 0.1  # of the lung's slices: the study is judged by the mean of these
