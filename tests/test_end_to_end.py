@@ -315,6 +315,15 @@ def test_no_result_lands_in_a_study_that_was_not_sent(node: Node) -> None:
     assert node.orthanc.studies() == sent
 
 
+def test_no_patient_reaches_the_log(node: Node) -> None:
+    log = (node.data.parent / "log").read_text()
+    with transaction(node.engine) as session:
+        patients = session.execute(select(Study.patient_name, Study.patient_id)).all()
+
+    assert [word for patient in patients for word in patient if word and word in log] == []
+    assert len(patients) >= 7
+
+
 def test_a_second_node_on_the_same_folder_is_refused_with_a_sentence(node: Node) -> None:
     done = subprocess.run(
         command(node.data, "up"), env=variables(), capture_output=True, text=True, timeout=60, check=False
