@@ -1,59 +1,47 @@
-"""Reading the files of a study: headers first, then pixels, decoded by threads a few slices ahead."""
+"""Reading the files of a study; pixels are decoded by threads, a few slices ahead."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pydicom
 from pydicom import Dataset
 
-from lungnode.errors import UnusableError
+from lungnode.errors import UnavailableError, UnusableError
 from lungnode.pixels import Gray, hounsfield, lung_window
-from lungnode.series import SliceHeader, slice_headers
+from lungnode.series import SliceHeader
 
 THREADS: Final = 4  # the codecs release the GIL
 AHEAD: Final = 16  # slices decoded before they are asked for
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file without a usable header."""
-
-    path: Path
-    reason: str
-
-
-def read_headers(paths: Iterable[Path]) -> tuple[list[SliceHeader], list[Unreadable]]:
-    """Read the slice headers of all files; a file that cannot be read is told, not raised."""
-    headers: list[SliceHeader] = []
-    unreadable: list[Unreadable] = []
-    for path in paths:
-        try:
-            headers += slice_headers(read_instance(path, pixels=False), path)
-        except UnusableError as error:
-            unreadable.append(Unreadable(path, str(error)))
-    return headers, unreadable
 
 
 def read_instance(path: Path, *, pixels: bool) -> Dataset:
     """Read one DICOM file.
 
     Raises:
-        UnusableError: It is missing or no DICOM file.
+        UnavailableError: The file is away or its disk fails: nothing is known of its content.
+        UnusableError: It is no DICOM file, or damaged.
     """
     try:
-        return pydicom.dcmread(path, stop_before_pixels=not pixels)
+        with path.open("rb") as file:
+            return pydicom.dcmread(file, stop_before_pixels=not pixels)
     except Exception as error:  # untrusted bytes: pydicom raises far more than InvalidDicomError
+        # pydicom raises OSError for damage as well, but only the system's own carry a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UnavailableError(f"The file {path} cannot be read: {error.strerror}.") from error
         raise UnusableError(
             f"{path.name} cannot be read as DICOM: {type(error).__name__}, {error}."
         ) from error
 
 
 def read_grays(slices: Sequence[SliceHeader]) -> Iterator[Gray | UnusableError]:
-    """Decode slices in their order, a few ahead; the error stands in for a slice that cannot be decoded."""
+    """Decode slices in their order, a few ahead; the error stands in for a slice that cannot be decoded.
+
+    Raises:
+        UnavailableError: A file is away: it may come back.
+    """
     with ThreadPoolExecutor(THREADS, "decode") as pool:
         waiting: deque[Future[Gray | UnusableError]] = deque()
         shared = _SharedInstances(slices)
@@ -73,7 +61,8 @@ def read_gray(header: SliceHeader) -> Gray:
     """Decode one slice: its whole matrix in the lung window.
 
     Raises:
-        UnusableError: The file is away or cannot be decoded.
+        UnavailableError: The file is away.
+        UnusableError: It cannot be decoded.
     """
     return lung_window(hounsfield(read_instance(header.path, pixels=True), header.frame))
 
