@@ -15,7 +15,7 @@ from lungnode.pixels import Gray
 from lungnode.series import SliceHeader, slice_headers
 from tests.ct_images import enhanced
 from tests.toy_model import MeanGray
-from worker.analysis import Reader, analyse, show_maps
+from worker.analysis import Reader, analyse
 from worker.conduct import Conduct
 from worker.loading import read_grays
 from worker.result import StudyFinding, Verdict
@@ -188,9 +188,3 @@ def test_a_picked_slice_is_judged_without_its_study(headers: list[SliceHeader], 
 
     assert (finding.verdict, len(finding.slices)) == (Verdict.NEGATIVE, 1)
     assert finding.probability == pytest.approx(finding.slices[0].probability, abs=1e-6)
-
-
-def test_activations_are_shown_on_one_scale_for_all_slices() -> None:
-    shown = show_maps(np.array([[[-1.0, 2.0], [4.0, 9.0]]], np.float32), scale=4.0)
-
-    assert shown.tolist() == [[[0.0, 0.5], [1.0, 1.0]]]

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from safetensors.numpy import save_file
 
+from lungnode.activation import smooth
 from lungnode.network import HEAD, Weights
 from lungnode.recipe import Recipe, save_recipe
 from lungnode.runtime import CARD_FILE, METRICS_FILE, WEIGHTS_FILE, load_model
@@ -102,7 +103,7 @@ def _is_used(name: str, last_stage: int) -> bool:
 def full_strength(folder: Path, sick: Images) -> float:
     """Return the activation that a heatmap shows at full strength."""
     _, class_maps = load_model(folder).predict(sick[:: max(1, len(sick) // SHOWN_SLICES)])
-    return round(float(np.percentile(class_maps, FULL_STRENGTH)), 2)
+    return round(float(np.percentile(smooth(class_maps), FULL_STRENGTH)), 2)
 
 
 def _parse(arguments: list[str]) -> Paths:

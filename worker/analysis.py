@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lungnode.activation import show_maps
 from lungnode.errors import UnusableError
 from lungnode.lungs import Coverage, coverage
 from lungnode.pixels import Box, Gray, crop_box, model_input
@@ -194,9 +195,3 @@ def predict(model: Model, slices: Slices, conduct: Conduct) -> Predicted:
     probabilities, class_maps = zip(*parts, strict=True)
     shown = show_maps(np.concatenate(class_maps), model.info.recipe.map_scale)
     return Predicted(np.concatenate(probabilities), shown)
-
-
-def show_maps(class_maps: ClassMaps, scale: float) -> ClassMaps:
-    """Bring activations to one scale: 0 adds nothing to the logit, 1 adds `scale` or more."""
-    shown: ClassMaps = (class_maps / scale).clip(0.0, 1.0)
-    return shown
