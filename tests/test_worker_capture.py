@@ -17,10 +17,10 @@ from tests.findings import (
     enhanced_study,
     finding,
 )
-from worker.heatmap import overlay, upsample
-from worker.legend import annotate
-from worker.outputs import compose
-from worker.wording import identification
+from worker.outputs.compose import compose
+from worker.outputs.heatmap import overlay, upsample
+from worker.outputs.legend import annotate
+from worker.outputs.wording import identification
 
 
 def captures(study: Study, group: str = "sc", **changes: Any) -> list[Dataset]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lungnode.pixels import Box
-from worker.heatmap import ANCHORS, FLOOR, colors, overlay, spread_highest, upsample
+from worker.outputs.heatmap import ANCHORS, FLOOR, colors, overlay, spread_highest, upsample
 
 
 def test_outside_the_box_that_the_network_saw_nothing_is_active() -> None:

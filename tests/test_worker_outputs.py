@@ -22,10 +22,10 @@ from tests.findings import (
     finding,
 )
 from tests.validators import dump_text, entity_errors, iod_errors, report_text
-from worker.header import KINDS
-from worker.outputs import Composed, affordable, compose
+from worker.outputs.compose import Composed, affordable, compose
+from worker.outputs.header import KINDS
+from worker.outputs.source import CLINICAL_TRIAL, GENERAL_STUDY, PATIENT, PATIENT_STUDY, REQUIRED
 from worker.result import Context, Verdict
-from worker.source import CLINICAL_TRIAL, GENERAL_STUDY, PATIENT, PATIENT_STUDY, REQUIRED
 
 IMAGES = ("sc", "sc-multi", "pm")
 REPORTS = ("sr", "sr-comp", "sr-enh")

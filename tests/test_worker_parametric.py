@@ -9,8 +9,8 @@ from pydicom.dataset import Dataset
 
 from lungnode.pixels import Box
 from tests.findings import Study, as_bytes, context, ct_study, enhanced_study
-from worker.parametric import BUDGET_BYTES, FINEST, compose_map, reduced, reduction
-from worker.plane import plane_of
+from worker.outputs.parametric import BUDGET_BYTES, FINEST, compose_map, reduced, reduction
+from worker.outputs.plane import plane_of
 
 
 def parametric_map(study: Study) -> Dataset:

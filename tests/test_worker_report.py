@@ -17,8 +17,8 @@ from tests.findings import (
     enhanced_study,
     finding,
 )
-from worker.narrative import describe
-from worker.report import compose_report
+from worker.outputs.narrative import describe
+from worker.outputs.report import compose_report
 from worker.result import Verdict
 
 ANALYSED = (Verdict.POSITIVE, Verdict.NEGATIVE, Verdict.UNDETERMINED)

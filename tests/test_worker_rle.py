@@ -9,9 +9,9 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from tests.findings import as_bytes, context, ct_study, finding
 from tests.validators import decompressed
-from worker.capture import with_pixels
-from worker.outputs import compose
-from worker.rle import encode_rle, rle_bound
+from worker.outputs.capture import with_pixels
+from worker.outputs.compose import compose
+from worker.outputs.rle import encode_rle, rle_bound
 
 
 @pytest.mark.parametrize("shape", [(3, 129), (64, 96), (512, 512), (127, 255)])

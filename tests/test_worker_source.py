@@ -5,8 +5,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from tests.findings import NAMES, ct_study
-from worker.plane import plane_of
-from worker.source import (
+from worker.outputs.plane import plane_of
+from worker.outputs.source import (
     CLINICAL_TRIAL,
     GENERAL_STUDY,
     PATIENT,

@@ -12,7 +12,7 @@ from lungnode.runtime import ModelInfo
 from lungnode.series import choose
 from lungnode.settings import Settings
 from worker.loading import read_gray
-from worker.outputs import Composed, compose
+from worker.outputs.compose import Composed, compose
 from worker.result import Context, SliceFinding, StudyFinding, Verdict
 from worker.results import groups_to_compose
 from worker.study import Images, Revision

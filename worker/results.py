@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 from db.models import Delivery, Output
 from db.work import Claim, finish
 from lungnode.settings import Destination
-from worker.header import SOURCE_CHARACTER_SET
-from worker.outputs import Composed
+from worker.outputs.compose import Composed
+from worker.outputs.header import SOURCE_CHARACTER_SET
 from worker.parcel import groups_to_choose_from
 from worker.result import Verdict
 from worker.study import Revision

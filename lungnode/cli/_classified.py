@@ -22,9 +22,9 @@ from lungnode.settings import AnalysisSettings
 from worker.classify import Item, classify, unusable
 from worker.conduct import Conduct
 from worker.gather import Task, gather
-from worker.heatmap import overlay, spread_highest, upsample
 from worker.loading import read_instance
-from worker.outputs import compose
+from worker.outputs.compose import compose
+from worker.outputs.heatmap import overlay, spread_highest, upsample
 from worker.result import Context, SliceFinding, Verdict
 
 HEATMAPS: Final = 20  # of a study, the same as a node sends by default

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lungnode.pixels import Box, Gray
+from worker.outputs.rle import Color
 from worker.result import ClassMap
-from worker.rle import Color
 
 Activation = NDArray[np.float32]  # shape (rows, columns) of the source matrix, in [0, 1]
 

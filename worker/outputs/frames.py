@@ -13,8 +13,8 @@ from pydicom.sr.coding import Code
 
 from lungnode import codes
 from lungnode.identifiers import derive_uid
-from worker.evidence import instance_reference
-from worker.plane import Plane
+from worker.outputs.evidence import instance_reference
+from worker.outputs.plane import Plane
 from worker.result import SliceFinding
 
 

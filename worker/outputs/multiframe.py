@@ -9,9 +9,9 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from lungnode import codes
-from worker.capture import Picture, capture_header, with_pixels
-from worker.frames import add_functional_groups
-from worker.plane import Plane, plane_of
+from worker.outputs.capture import Picture, capture_header, with_pixels
+from worker.outputs.frames import add_functional_groups
+from worker.outputs.plane import Plane, plane_of
 from worker.result import Context
 
 

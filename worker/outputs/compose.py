@@ -11,22 +11,19 @@ from typing import Final
 from pydicom.dataset import Dataset
 
 from lungnode.pixels import Gray
-from worker.capture import SUMMARY_NUMBER, Picture, compose_capture, compose_summary
-from worker.evidence import used_images
-from worker.header import KINDS, SOURCE_CHARACTER_SET
-from worker.heatmap import overlay, spread_highest, upsample
-from worker.legend import annotate
-from worker.multiframe import compose_captures
-from worker.narrative import describe
-from worker.parametric import compose_map
-from worker.report import compose_report
+from worker.outputs.capture import SUMMARY_NUMBER, Picture, compose_capture, compose_summary
+from worker.outputs.evidence import used_images
+from worker.outputs.header import KINDS, SOURCE_CHARACTER_SET
+from worker.outputs.heatmap import overlay, spread_highest, upsample
+from worker.outputs.legend import annotate
+from worker.outputs.multiframe import compose_captures
+from worker.outputs.parametric import compose_map
+from worker.outputs.report import compose_report
+from worker.outputs.rle import rle_bound
+from worker.outputs.source import UTF_8, character_set, patient_and_study
+from worker.outputs.summary import draw_summary
+from worker.outputs.wording import identification, notice, slice_title
 from worker.result import Context, SliceFinding, StudyFinding
-from worker.rle import rle_bound
-from worker.source import UTF_8, character_set, patient_and_study
-from worker.summary import draw_summary
-from worker.wording import identification, notice, slice_title
-
-__all__ = ["Composed", "compose", "describe"]
 
 # What one destination gets of a study, report, heatmaps and map together, is at most 20 MB; this is the
 # heatmaps' share of it.
@@ -57,7 +54,8 @@ def compose(
         context: Of the analysis.
         sources: The study's images by SOP Instance UID, without pixels; all that the finding names.
         gray: Gives the whole matrix of a slice in the lung window.
-        groups: Keys of `worker.header.KINDS`; ended by "+src" to be encoded in the source's character set.
+        groups: Keys of `worker.outputs.header.KINDS`; ended by "+src" to be encoded in the source's character
+            set.
 
     Raises:
         KeyError: A group or an image is not known.

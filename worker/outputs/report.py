@@ -28,12 +28,12 @@ from pydicom.sr.coding import Code
 
 from lungnode import codes
 from lungnode.identifiers import derive_uid
-from worker.evidence import UsedImage, hierarchical_reference, used_images
-from worker.header import MANUFACTURER, device_uid, header, with_file_meta
-from worker.library import image_library
+from worker.outputs.evidence import UsedImage, hierarchical_reference, used_images
+from worker.outputs.header import MANUFACTURER, device_uid, header, with_file_meta
+from worker.outputs.library import image_library
+from worker.outputs.source import decoded
+from worker.outputs.wording import conclusion, remarks
 from worker.result import Context, StudyFinding, Verdict
-from worker.source import decoded
-from worker.wording import conclusion, remarks
 
 PRESENCE = {
     Verdict.POSITIVE: codes.PRESENT,

@@ -7,12 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from worker.capture import Picture
-from worker.drawing import BACKGROUND, FAINT, PANEL, SOFT, WHITE, Canvas, Paint
-from worker.heatmap import spread_highest
+from worker.outputs.capture import Picture
+from worker.outputs.drawing import BACKGROUND, FAINT, PANEL, SOFT, WHITE, Canvas, Paint
+from worker.outputs.heatmap import spread_highest
+from worker.outputs.rle import Color
+from worker.outputs.wording import FINDING, conclusion, image_name, notice, plain, slices_in_words
 from worker.result import Context, StudyFinding, Verdict
-from worker.rle import Color
-from worker.wording import FINDING, conclusion, image_name, notice, plain, slices_in_words
 
 SIZE: Final = 1024
 MARGIN: Final = 40

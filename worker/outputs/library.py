@@ -19,8 +19,8 @@ from highdicom.sr.value_types import (
 from pydicom.sr.coding import Code
 
 from lungnode import codes
-from worker.evidence import UsedImage
-from worker.plane import Plane, plane_of
+from worker.outputs.evidence import UsedImage
+from worker.outputs.plane import Plane, plane_of
 
 _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
 _CONTAINS = RelationshipTypeValues.CONTAINS

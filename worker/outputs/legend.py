@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from worker.drawing import WHITE, font
-from worker.heatmap import FLOOR, colors
-from worker.rle import Color
+from worker.outputs.drawing import WHITE, font
+from worker.outputs.heatmap import FLOOR, colors
+from worker.outputs.rle import Color
 
 SMALLEST_LETTERS: Final = 7
 _BLACK: Final = (0, 0, 0)

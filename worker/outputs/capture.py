@@ -12,12 +12,12 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
 from pydicom.valuerep import DSfloat
 
-from worker.frames import source_image
-from worker.header import add_source_facts, header, with_file_meta
-from worker.plane import Plane, plane_of
+from worker.outputs.frames import source_image
+from worker.outputs.header import add_source_facts, header, with_file_meta
+from worker.outputs.plane import Plane, plane_of
+from worker.outputs.rle import Color, encode_rle
+from worker.outputs.wording import slice_title
 from worker.result import Context, SliceFinding
-from worker.rle import Color, encode_rle
-from worker.wording import slice_title
 
 # Source: PS3.3 C.8.6.1, Conversion Type: Workstation.
 CONVERSION_TYPE: Final = "WSD"

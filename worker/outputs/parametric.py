@@ -16,11 +16,11 @@ from highdicom.pm import RealWorldValueMapping
 from pydicom.dataset import Dataset
 
 from lungnode import codes
-from worker.evidence import hierarchical_reference
-from worker.frames import add_functional_groups
-from worker.header import add_source_facts, header, with_file_meta
-from worker.heatmap import Activation, upsample
-from worker.plane import Plane, plane_of
+from worker.outputs.evidence import hierarchical_reference
+from worker.outputs.frames import add_functional_groups
+from worker.outputs.header import add_source_facts, header, with_file_meta
+from worker.outputs.heatmap import Activation, upsample
+from worker.outputs.plane import Plane, plane_of
 from worker.result import Context, SliceFinding
 
 BUDGET_BYTES: Final = 2_000_000

@@ -22,8 +22,8 @@ from pydicom.uid import (
 
 from lungnode import codes
 from lungnode.identifiers import derive_uid
+from worker.outputs.source import decoded, patient_and_study
 from worker.result import Context
-from worker.source import decoded, patient_and_study
 
 MANUFACTURER: Final = "Lungnode"
 BODY_PART: Final = "CHEST"
