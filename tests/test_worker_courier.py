@@ -342,6 +342,16 @@ def test_cannot_understand_is_tried_three_times_and_then_refused(courier: Any) -
     assert (row.state, row.attempts) == (DeliveryState.REFUSED, 3)
 
 
+def test_a_duplicate_after_a_courier_that_was_killed_counts_as_stored(courier: Any) -> None:
+    with pacs(None, "", 0x0111) as peer:
+        node, (sr,) = courier(peer.port, "sr")
+        with transaction(node.engine) as session:
+            session.get_one(Delivery, sr).attempts = 1  # its lease ran out; it had written nothing down
+        node.deliver(sr)
+
+    assert node.row(sr).state == DeliveryState.STORED
+
+
 def test_a_duplicate_on_a_second_try_means_that_the_first_had_arrived(courier: Any) -> None:
     with pacs(None, "", 0xA700, 0x0111) as peer:
         node, (sr,) = courier(peer.port, "sr")

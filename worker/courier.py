@@ -33,6 +33,7 @@ def deliver_row(node: Node, row_id: int) -> list[int]:
             return []
         if not claim(session, held, node.clock(), node.settings.delivery.lease_s):
             return []
+        session.refresh(row)  # the claim counted the attempt
         parcel = _read_parcel(session, node.settings, row)
     parcel, reason, ended = _attempt(node, held, row.destination, parcel)
     with transaction(node.engine) as session:
@@ -110,6 +111,7 @@ def _read_parcel(session: Session, settings: Settings, row: Delivery) -> Parcel:
                 path=settings.outputs / output.path,
                 sop_class_uid=output.sop_class_uid,
                 sop_instance_uid=output.sop_instance_uid,
+                resent=row.attempts > 1,
             )
             for output in outputs
             if output.group == group

@@ -37,12 +37,15 @@ _MEANINGS: Final = (
 _DUPLICATE: Final = 0x0111  # Duplicate SOP Instance
 
 
-def meaning_of(status: int | None, tries: int) -> Meaning:
-    """Classify a status that was given at the n-th try of an instance."""
+def meaning_of(status: int | None, tries: int, *, resent: bool = False) -> Meaning:
+    """Classify a status that was given at the n-th try of an instance.
+
+    `resent` tells that an attempt before these tries may have sent it without writing that down.
+    """
     if status is None:
         return Meaning.AGAIN
-    if status == _DUPLICATE and tries > 1:
-        return Meaning.STORED  # our first try arrived; only its answer was lost
+    if status == _DUPLICATE and (resent or tries > 1):
+        return Meaning.STORED  # an earlier try arrived; only its answer was lost
     found = next((m for mask, value, m in _MEANINGS if status & mask == value), Meaning.AGAIN)
     if found is Meaning.PUZZLED:
         return Meaning.REFUSED if tries >= _TRIES else Meaning.AGAIN
@@ -67,6 +70,7 @@ class Item:
     tries: int = 0
     status: int | None = None
     comment: str = ""
+    resent: bool = False  # a courier that was killed may have sent it
 
     @property
     def transfer_syntax_uid(self) -> str:
@@ -76,7 +80,7 @@ class Item:
     @property
     def meaning(self) -> Meaning:
         """Where the instance stands."""
-        return meaning_of(self.status, self.tries)
+        return meaning_of(self.status, self.tries, resent=self.resent)
 
     @property
     def settled(self) -> bool:
