@@ -176,7 +176,6 @@ class Report:
             *self._ratio_bars(ORTHANC_NODELAY, SENDERS, 1.3, 2.0),
             *self._ratio_bars(DCMTK_NODELAY, (NODELAY, PRE_ENCODED), 0.4, 0.8),
             *self._ratio_bars(DCMTK, (AS_SHIPPED,), 1.5, 1.5),
-            *self._ratio_bars(DCMTK_NODELAY, (AS_SHIPPED,), 1.5, 1.5),
             *self._latency_bars(),
             *self._set_up_bars(),
             *self._process_bars(),
@@ -184,6 +183,11 @@ class Report:
         print("\nbars")
         for text, is_met in bars:
             print(f"{'met    ' if is_met else 'NOT MET'} {text}")
+        # A storescp with TCP_NODELAY spares a sender as shipped its waits, as we do: no bar, but worth knowing.
+        for n in ASSOCIATIONS:
+            print(
+                f"no bar  {self._ratio(DCMTK_NODELAY, AS_SHIPPED, n):5.2f} of {DCMTK_NODELAY}, {AS_SHIPPED}, {n}"
+            )
         return all(is_met for _, is_met in bars)
 
     def _latency(self, cell: Cell, share: float) -> str:
@@ -196,10 +200,13 @@ class Report:
         bars = []
         for sender in senders:
             for n in ASSOCIATIONS:
-                ratio = self.images_per_s((LUNGNODE, sender, n)) / self.images_per_s((peer, sender, n))
+                ratio = self._ratio(peer, sender, n)
                 text = f"{ratio:5.2f} of {peer}, {sender}, {n} associations (bar {least}, aim {aim})"
                 bars.append((text, ratio >= least))
         return bars
+
+    def _ratio(self, peer: str, sender: str, n: int) -> float:
+        return self.images_per_s((LUNGNODE, sender, n)) / self.images_per_s((peer, sender, n))
 
     def _latency_bars(self) -> list[tuple[str, bool]]:
         samples = self._benchmark.samples[LUNGNODE, PRE_ENCODED, 1]
