@@ -183,11 +183,10 @@ class Report:
         print("\nbars")
         for text, is_met in bars:
             print(f"{'met    ' if is_met else 'NOT MET'} {text}")
-        # A storescp with TCP_NODELAY spares a sender as shipped its waits, as we do: no bar, but worth knowing.
+        # A storescp with TCP_NODELAY spares a sender as shipped its waits, as we do.
         for n in ASSOCIATIONS:
-            print(
-                f"no bar  {self._ratio(DCMTK_NODELAY, AS_SHIPPED, n):5.2f} of {DCMTK_NODELAY}, {AS_SHIPPED}, {n}"
-            )
+            ratio = self._ratio(DCMTK_NODELAY, AS_SHIPPED, n)
+            print(f"no bar  {ratio:5.2f} of {DCMTK_NODELAY}, {AS_SHIPPED}, {n}")
         return all(is_met for _, is_met in bars)
 
     def _latency(self, cell: Cell, share: float) -> str:

@@ -198,8 +198,7 @@ def test_only_errors_need_no_model(tmp_path: Path) -> None:
 
 
 def test_syntaxes_give_one_probability_where_they_are_lossless(shared_data: Path, tmp_path: Path) -> None:
-    files = sorted((shared_data / "dicom/syntaxes").glob("CTImage*.dcm"))
-    files += sorted((shared_data / "dicom/syntaxes").glob("P001*.dcm"))
+    files = sorted((shared_data / "dicom/syntaxes").iterdir())
     head = sorted((shared_data / "dicom/head-ct").glob("*.dcm"))
     relabelled = tmp_path / "relabelled"
     relabelled.mkdir()

@@ -188,3 +188,13 @@ def test_a_picked_slice_is_judged_without_its_study(headers: list[SliceHeader], 
 
     assert (finding.verdict, len(finding.slices)) == (Verdict.NEGATIVE, 1)
     assert finding.probability == pytest.approx(finding.slices[0].probability, abs=1e-6)
+
+
+def test_a_picked_slice_without_lung_has_a_probability_beside_its_verdict(headers: list[SliceHeader]) -> None:
+    blank: Reader = lambda slices: iter([np.full((128, 128), 200, np.uint8)] * len(slices))  # noqa: E731
+    head = replace(headers[0], body_part="HEAD")
+
+    finding, _ = analyse([head], blank, MeanGray(), Conduct(lambda: 0.0), picked=True)
+
+    assert (finding.verdict, finding.reason) == (Verdict.NOT_APPLICABLE, "No lung is seen on any slice.")
+    assert finding.probability is not None

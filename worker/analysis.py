@@ -5,7 +5,7 @@ is asked between steps whether it goes on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -64,7 +64,8 @@ def analyse(
         read: Gives their pixels.
         model: What predicts.
         conduct: The clock, and leave to go on.
-        picked: A person picked these slices: they need not show a whole chest.
+        picked: A person picked these slices: they need not show a whole chest, and have a probability even
+            where the verdict is that they show none.
 
     Returns:
         The finding, and the seconds of each phase.
@@ -90,6 +91,8 @@ def _first_chest(run: _Run, headers: Sequence[SliceHeader]) -> StudyFinding:
         run.notes.append(cover.reason)
         if cover.is_chest:
             return _find(run, stack, cover)
+        if run.picked:
+            return replace(_find(run, stack, cover), verdict=Verdict.NOT_APPLICABLE, reason=cover.reason)
         # A chest may be among what could not be decoded: that outranks "no chest here".
         reason = reason if verdict is Verdict.ERROR else cover.reason
     series = choice.series_instance_uid or ""
