@@ -176,7 +176,7 @@ def _refusal(association: Association, destination: Destination) -> UnavailableE
     if association.is_rejected and rejection is not None:
         text = f"{describe(destination)} rejected the association: {rejection.reason_str}."
         return UnusableError(text) if rejection.result == _REJECTED_PERMANENT else UnavailableError(text)
-    if association.rejected_contexts:
+    if association.rejected_contexts and not association.accepted_contexts:
         names = ", ".join(sorted({UID(c.abstract_syntax or "").name for c in association.rejected_contexts}))
         return UnusableError(f"{describe(destination)} accepts none of: {names}.")
     return UnavailableError(f"{describe(destination)} cannot be reached, or gave no answer in time.")
