@@ -1,5 +1,6 @@
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def test_what_ended_badly_is_due_again_without_what_the_peer_has(engine: Engine)
 
 
 @pytest.fixture
-def lungnode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def lungnode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     """Runs a command on a filled SQLite database."""
     monkeypatch.setenv("LUNGNODE_DATA", str(tmp_path))
     engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
@@ -75,7 +76,11 @@ def lungnode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(app, ["deliveries", *arguments], env={"COLUMNS": "200"})
 
-    return run
+    handlers = logging.root.handlers[:]
+    yield run
+    # The command started a log on the runner's standard error, which is closed by now.
+    logging.root.handlers[:] = handlers
+    logging.captureWarnings(False)
 
 
 def listed(result: Result) -> list[dict[str, Any]]:
