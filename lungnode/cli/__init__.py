@@ -6,6 +6,7 @@ function, so that `lungnode receive` never loads TensorFlow.
 
 import os
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Final
@@ -36,7 +37,10 @@ EVERYWHERE: Final = ("--data", "--config", "--debug")  # accepted before and aft
 
 app = typer.Typer(
     name="lungnode",
-    help="DICOM AI node for chest CT. For research use.",
+    help=(
+        "DICOM AI node for chest CT. For research use.\n\n"
+        "The options below hold before and after the command. Exit code 0: done, 1: the job failed, 2: wrong use."
+    ),
     no_args_is_help=True,
     add_completion=False,
 )
@@ -49,7 +53,7 @@ def _options(
     config: Annotated[
         Path | None, typer.Option(help="Settings file (TOML).", exists=True, dir_okay=False)
     ] = None,
-    debug: Annotated[bool, typer.Option(help="Log more, and show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log more, and show tracebacks.")] = False,
 ) -> None:
     # Child processes (`up` starts one a role) read the same settings from the same variables.
     if config is not None:
@@ -73,7 +77,11 @@ def settings_of(context: typer.Context) -> Settings:
 
 
 def hoist(arguments: list[str]) -> list[str]:
-    """Move the options that hold everywhere to the front, where the callback reads them."""
+    """Move the options that hold everywhere to the front, where the callback reads them.
+
+    Raises:
+        SettingsError: One that takes a value has none.
+    """
     front: list[str] = []
     rest: list[str] = []
     position = 0
@@ -85,11 +93,14 @@ def hoist(arguments: list[str]) -> list[str]:
         name = argument.partition("=")[0]
         takes_value = name in EVERYWHERE and name != "--debug" and "=" not in argument
         taken = arguments[position : position + 1 + takes_value]
+        if len(taken) <= takes_value:
+            raise SettingsError(f"The option {name} needs a value.")
         (front if name in EVERYWHERE else rest).extend(taken)
         position += len(taken)
     return front + rest
 
 
+@cache
 def build() -> typer.Typer:
     """Return the application with every command registered."""
     for name in COMMAND_MODULES:
@@ -100,11 +111,16 @@ def build() -> typer.Typer:
 def main() -> None:
     """Run the command line; one sentence for an error, the traceback only with --debug."""
     build()
-    arguments = hoist(sys.argv[1:])
     try:
-        app(arguments)
-    except LungnodeError as error:
-        if "--debug" in arguments:
+        app(hoist(sys.argv[1:]))
+    except Exception as error:  # the edge of the process: nobody is shown a traceback unasked
+        if "--debug" in sys.argv:
             raise
-        typer.echo(f"lungnode: {error}", err=True)
+        typer.echo(f"lungnode: {_sentence(error)}", err=True)
         sys.exit(2 if isinstance(error, SettingsError) else 1)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, LungnodeError):
+        return str(error)
+    return f"It failed unexpectedly: {type(error).__name__}, {error}. --debug shows where."
