@@ -10,10 +10,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from lungnode.errors import UnavailableError
+from lungnode.errors import SettingsError, UnavailableError
 
 LOCK_WAIT_S: Final = (
     30.0  # a SQLite writer waits this long for another; every transaction here is far shorter
@@ -24,8 +24,15 @@ _UPGRADE_LOCK: Final = 5_864_230_911
 
 
 def open_engine(url: str, lock_wait_s: float = LOCK_WAIT_S) -> Engine:
-    """Make an engine for `url`; nothing is connected yet."""
-    parsed = make_url(url)
+    """Make an engine for `url`; nothing is connected yet.
+
+    Raises:
+        SettingsError: It is no URL. Its words are kept out of the message: they may hold a password.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise SettingsError("The database_url is no SQLAlchemy URL.") from error
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":

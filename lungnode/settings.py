@@ -232,13 +232,23 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: The file or a variable has an unknown name or an unusable value.
     """
+    named = os.environ.get("LUNGNODE_CONFIG")
+    if named and not Path(named).is_file():  # pydantic-settings would go on without it
+        raise SettingsError(f"The settings file {named} cannot be read: No such file.")
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise SettingsError(f"Setting {where}: {first['msg']} (got {first.get('input')!r}).") from error
+        raise SettingsError(_sentence(error)) from error
     except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"The settings file {os.environ.get('LUNGNODE_CONFIG')} cannot be read: {error}."
-        ) from error
+        raise SettingsError(f"The settings file {named} cannot be read: {error}.") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    """Say what is wrong with the first setting that is."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        return f"There is no setting {where}; docs/operations.md lists all of them."
+    if first["type"] == "missing":
+        return f"Setting {where} is missing."
+    return f"Setting {where}: {first['msg']} (got {first.get('input')!r})."

@@ -39,7 +39,7 @@ app = typer.Typer(
     name="lungnode",
     help=(
         "DICOM AI node for chest CT. For research use.\n\n"
-        "The options below hold before and after the command. Exit code 0: done, 1: the job failed, 2: wrong use."
+        "The options below hold before and after the command. Exit codes: 0 done, 1 failed, 2 wrong use."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -123,4 +123,5 @@ def main() -> None:
 def _sentence(error: Exception) -> str:
     if isinstance(error, LungnodeError):
         return str(error)
-    return f"It failed unexpectedly: {type(error).__name__}, {error}. --debug shows where."
+    detail = next(iter(str(error).splitlines()), "").rstrip(".") or "no detail"
+    return f"It failed unexpectedly: {type(error).__name__}, {detail}. --debug shows where."

@@ -16,7 +16,11 @@ def register(app: typer.Typer) -> None:
 def classify(
     context: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="DICOM folders, DICOM slices, JPEG or PNG files.")
+        list[Path],
+        # Unreadable ones are items of the answer, beside those that can be read.
+        typer.Argument(
+            metavar="PATH", readable=False, help="DICOM folders, DICOM slices, JPEG or PNG files."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     heatmap: Annotated[

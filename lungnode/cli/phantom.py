@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lungnode.errors import UnusableError
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the application."""
@@ -12,15 +14,18 @@ def register(app: typer.Typer) -> None:
 
 
 def phantom(
-    out: Annotated[Path, typer.Argument(help="Folder to write to.", file_okay=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.", file_okay=False)],
     slices: Annotated[int, typer.Option(min=1, max=2000, help="Number of slices.")] = 60,
-    lesions: Annotated[bool, typer.Option(help="Draw ground-glass opacities.")] = False,
+    lesions: Annotated[bool, typer.Option("--lesions", help="Draw ground-glass opacities.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another patient.")] = 0,
 ) -> None:
     """Write a synthetic chest CT study: valid DICOM, Hounsfield units, no patient."""
     from lungnode.phantom import phantom_study  # noqa: PLC0415 - loads SciPy
 
-    study = phantom_study(out, slices, lesions, seed)
+    try:
+        study = phantom_study(out, slices, lesions, seed)
+    except OSError as error:
+        raise UnusableError(f"The folder {out} cannot be written: {error.strerror}.") from error
     typer.echo(
         f"{len(study.paths)} slices in {out}, lung on {study.first + 1} to {study.last + 1}, "
         f"opacities on {len(study.lesion_slices)}: study {study.study_instance_uid}"

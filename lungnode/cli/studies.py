@@ -45,7 +45,9 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
     sender: Annotated[str, typer.Option(help="Calling AE title.")] = "",
     state: Annotated[str, typer.Option(help="receiving or complete.")] = "",
     verdict: Annotated[str, typer.Option(help="Verdict of the last analysis.")] = "",
-    quarantined: Annotated[bool, typer.Option(help="List files that cannot be indexed instead.")] = False,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="List files that cannot be indexed instead.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -130,7 +132,7 @@ def export(
     context: typer.Context,
     uid: Uid,
     folder: Annotated[Path, typer.Argument(help="Folder to copy into; it is made.")],
-    results: Annotated[bool, typer.Option(help="Copy our results as well.")] = False,
+    results: Annotated[bool, typer.Option("--results", help="Copy our results as well.")] = False,
 ) -> None:
     """Copy a study's files into a folder, as they were received."""
     from db.queries import get_study, list_instances  # noqa: PLC0415 - when called
