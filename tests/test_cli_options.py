@@ -1,0 +1,97 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lungnode.cli import hoist
+from lungnode.errors import SettingsError
+from lungnode.settings import load_settings
+from tests.nodes import command, variables
+
+
+def run(data: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(data, *arguments),
+        env=variables(environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def complaint(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> str:
+    path.write_text(text)
+    monkeypatch.setenv("LUNGNODE_CONFIG", str(path))
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    return str(raised.value)
+
+
+def test_options_that_hold_everywhere_are_moved_to_the_front() -> None:
+    assert hoist(["studies", "list", "--data", "x", "--debug", "--config=y"]) == [
+        "--data", "x", "--debug", "--config=y", "studies", "list",
+    ]  # fmt: skip
+
+
+def test_what_follows_two_dashes_stays_where_it_is() -> None:
+    assert hoist(["classify", "--", "--data", "x"]) == ["classify", "--", "--data", "x"]
+
+
+def test_an_option_without_its_value_is_wrong_use() -> None:
+    with pytest.raises(SettingsError, match="--data needs a value"):
+        hoist(["studies", "list", "--data"])
+
+
+def test_a_settings_file_that_is_named_and_missing_is_wrong_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNGNODE_CONFIG", str(tmp_path / "missing.toml"))
+
+    with pytest.raises(SettingsError, match=r"missing\.toml cannot be read: No such file"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "[receiver]\nprt = 104\n",
+            "There is no setting receiver.prt; docs/operations.md lists all of them.",
+        ),
+        ('[[destinations]]\nname = "pacs"\n', "Setting destinations.0.ae_title is missing."),
+    ],
+)
+def test_an_unknown_or_missing_setting_is_one_sentence(
+    text: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert complaint(monkeypatch, tmp_path / "lungnode.toml", text) == sentence
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    done = run(tmp_path, "phantom", str(tmp_path / "file/out"), "--slices", "1")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"lungnode: The folder {tmp_path}/file/out cannot be written: Not a directory.\n"
+
+
+def test_a_database_url_that_is_none_is_wrong_use(tmp_path: Path) -> None:
+    done = run(tmp_path, "studies", "list", LUNGNODE_DATABASE_URL="nonsense")
+
+    assert done.returncode == 2
+    assert done.stderr == "lungnode: The database_url is no SQLAlchemy URL.\n"
+
+
+def test_an_error_that_nobody_foresaw_has_its_traceback_with_debug_alone(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/lungnode.sqlite3").write_text("no database " * 100)
+
+    short = run(tmp_path / "data", "studies", "list")
+    long = run(tmp_path / "data", "studies", "list", "--debug")
+
+    assert (short.returncode, long.returncode) == (1, 1)
+    assert short.stderr.startswith("lungnode: ")
+    assert "Traceback" not in short.stderr
+    assert "Traceback" in long.stderr
