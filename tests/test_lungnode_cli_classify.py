@@ -179,6 +179,14 @@ def test_heatmaps_are_pictures_of_the_slices_own_size(
     assert {np.asarray(Image.open(BytesIO(path.read_bytes()))).shape for path in heatmaps} == {(256, 256, 3)}
 
 
+def test_a_heatmap_says_what_it_may_be_used_for(everything: tuple[Run, Path], pictures: Path) -> None:
+    heatmap = next((everything[1] / "heatmaps").glob("*-slice-0001.png"))
+
+    foot = np.asarray(Image.open(heatmap))[-14:].astype(int)
+    source = np.asarray(Image.open(pictures / "slice.png"))[-14:].astype(int)
+    assert np.abs(foot[..., 0] - source).max() > 100  # white letters with a dark rim
+
+
 def test_reports_of_the_study_and_the_slice_are_structured_reports(everything: tuple[Run, Path]) -> None:
     reports = [dcmread(path) for path in sorted((everything[1] / "reports").iterdir())]
 

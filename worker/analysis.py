@@ -122,6 +122,8 @@ def _decode(run: _Run, candidate: Candidate) -> Stack:
 
 
 def _undecodable(stack: Stack) -> str:
+    if len(stack.failures) == 1:
+        return f"The only slice could not be decoded: {stack.failures[0]}"
     return f"None of {len(stack.failures)} slices could be decoded; the first: {stack.failures[0]}"
 
 

@@ -54,7 +54,8 @@ def _folder(folder: Path) -> Iterator[Task]:
     """Group the DICOM files of a folder by study; each other file stands for itself."""
     studies: dict[str, list[SliceHeader]] = defaultdict(list)
     others: list[Task] = []
-    for path in _files(folder):
+    paths, closed = _files(folder)
+    for path in paths:
         try:
             headers = _headers(path)
         except UnusableError as error:
@@ -68,21 +69,30 @@ def _folder(folder: Path) -> Iterator[Task]:
         parents = {str(header.path.parent) for header in headers_of_study}
         yield Task(Path(os.path.commonpath(parents)), "study", tuple(headers_of_study))
     yield from others
-    if not studies and not others:
+    for error in closed:
+        problem = f"The folder {error.filename} cannot be read: {error.strerror}."
+        yield Task(Path(error.filename), "study", problem=problem)
+    if not (studies or others or closed):
         yield Task(folder, "study", problem=f"The folder {folder} holds no files.")
 
 
-def _files(folder: Path) -> list[Path]:
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path for path in found if path.name not in SKIPPED and not path.name.startswith(".")]
+def _files(folder: Path) -> tuple[list[Path], list[OSError]]:
+    """List the files of a folder to its depth, and why folders among it could not be listed."""
+    closed: list[OSError] = []
+    walked = os.walk(folder, onerror=closed.append)  # follows no link to a folder, so it ends
+    found = sorted(Path(parent, name) for parent, _, names in walked for name in names)
+    files = [path for path in found if path.is_file() and path.name not in SKIPPED]
+    return [path for path in files if not path.name.startswith(".")], closed
 
 
 def _headers(path: Path) -> list[SliceHeader]:
     """Read the slice headers of a DICOM file; a JPEG or PNG has none.
 
     Raises:
-        UnusableError: It is missing, or neither of the three.
+        UnusableError: It is missing, no file, or neither of the three.
     """
+    if path.is_fifo() or path.is_socket():
+        raise UnusableError(f"{path} is no file; a pipe or socket is not read.")
     try:
         with path.open("rb") as file:
             start = file.read(PREAMBLE + 4)

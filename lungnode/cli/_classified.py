@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
+from pydicom import Dataset
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
@@ -25,6 +26,8 @@ from worker.gather import Task, gather
 from worker.loading import read_instance
 from worker.outputs.compose import compose
 from worker.outputs.heatmap import overlay, spread_highest, upsample
+from worker.outputs.legend import annotate
+from worker.outputs.wording import RESEARCH_NOTICE, slice_title
 from worker.result import Context, SliceFinding, Verdict
 
 HEATMAPS: Final = 20  # of a study, the same as a node sends by default
@@ -161,7 +164,9 @@ def _save_heatmaps(item: Item, folder: Path, number: int) -> None:
         gray = item.gray(slices[index])
         activation = upsample(slices[index].class_map, slices[index].box, *gray.shape)
         name = f"{number:04d}-{item.task.path.stem or 'study'}-{index + 1:04d}.png"
-        Image.fromarray(overlay(gray, activation)).save(folder / name)
+        title = slice_title(slices[index], Dataset())
+        drawn = annotate(overlay(gray, activation), title, RESEARCH_NOTICE)
+        Image.fromarray(drawn).save(folder / name)
 
 
 def _save_report(item: Item, path: Path, info: ModelInfo, created_at: datetime) -> None:
