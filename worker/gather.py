@@ -69,9 +69,9 @@ def _folder(folder: Path) -> Iterator[Task]:
         parents = {str(header.path.parent) for header in headers_of_study}
         yield Task(Path(os.path.commonpath(parents)), "study", tuple(headers_of_study))
     yield from others
-    for error in closed:
-        problem = f"The folder {error.filename} cannot be read: {error.strerror}."
-        yield Task(Path(error.filename), "study", problem=problem)
+    for refusal in closed:
+        problem = f"The folder {refusal.filename} cannot be read: {refusal.strerror}."
+        yield Task(Path(refusal.filename), "study", problem=problem)
     if not (studies or others or closed):
         yield Task(folder, "study", problem=f"The folder {folder} holds no files.")
 
