@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Delivery, Output
 from db.work import Claim, finish
+from lungnode.durable import sync_folder
 from lungnode.settings import Destination
 from worker.outputs.compose import Composed
 from worker.outputs.header import SOURCE_CHARACTER_SET
@@ -106,8 +107,8 @@ def commit(session: Session, held: Claim, values: dict[str, Any], staged: Staged
         target.parent.mkdir(parents=True, exist_ok=True)
         (staged.folder / target.name).rename(target)
     for folder in {(outputs / output.path).parent for output in staged.outputs}:
-        _synchronise(folder)
-        _synchronise(folder.parent)
+        sync_folder(folder)
+        sync_folder(folder.parent)
     session.add_all(staged.outputs)
     session.flush()
     return True
@@ -137,11 +138,3 @@ def add_deliveries(
             session.flush()
         first += [row.id for row in rows[:1]]
     return first
-
-
-def _synchronise(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

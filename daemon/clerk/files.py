@@ -74,15 +74,6 @@ def _name(partial: Path, target: Path) -> None:
         partial.rename(target)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
     """Translate what the file system raises.

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
-from daemon.clerk.files import digest_of, place, sync_folder, writing_to
+from daemon.clerk.files import digest_of, place, writing_to
 from daemon.clerk.header import read_header
 from daemon.clerk.plan import Known, Plan, Reading, Received, make_plans
 from daemon.clerk.quarantine import Rejected, set_aside
@@ -23,6 +23,7 @@ from daemon.clerk.rows import write_rows
 from db import intake
 from db.models import Disposition, Instance
 from db.session import transaction
+from lungnode.durable import sync_folder
 from lungnode.errors import UnusableError
 from lungnode.rules import keywords_of
 from lungnode.settings import Settings

@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from lungnode.durable import sync_folder
+
 _FRAGMENTS: Final = 512  # held back for one writev; the kernel takes at most 1,024
 _FILE_MODE: Final = 0o640  # patients' data: nobody else reads it
 _FOLDER_MODE: Final = 0o750
@@ -139,7 +141,7 @@ class SpoolFolder:
     def _sync_parent(self) -> None:
         # Once, and last: the folder's own synchronisation has just written the same journal.
         if not self._is_durable:
-            _sync_folder(self._spool)
+            sync_folder(self._spool)
             self._is_durable = True
 
     def _unmake(self, path: Path) -> None:
@@ -165,14 +167,6 @@ class SpoolFolder:
             os.close(descriptor)
             raise
         return descriptor
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:
