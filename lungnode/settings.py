@@ -141,7 +141,9 @@ class Rule(_Frozen):
     destinations: tuple[str, ...] | None = Field(None, description="destination names; empty: all of them")
     priority: int = Field(5, ge=0, le=9, description="0 first, 9 last")
     quiet_s: float | None = Field(None, gt=0, description="quiet period instead of the clerk's")
-    retention_days: int | None = Field(None, ge=1, description="days to keep the study; empty: for ever")
+    retention_days: int | None = Field(
+        None, ge=1, description="days to keep the study; for a later version: nothing is deleted yet"
+    )
 
 
 class Settings(BaseSettings):
