@@ -84,6 +84,16 @@ def test_a_database_url_that_is_none_is_wrong_use(tmp_path: Path) -> None:
     assert done.stderr == "lungnode: The database_url is no SQLAlchemy URL.\n"
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--verdict", "ill"), ("--date", "2026-01-01"), ("--state", "gone")]
+)
+def test_a_filter_that_can_match_nothing_is_wrong_use(option: str, value: str, tmp_path: Path) -> None:
+    done = run(tmp_path, "studies", "list", option, value)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{value}: " in done.stderr
+
+
 def test_an_error_that_nobody_foresaw_has_its_traceback_with_debug_alone(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/lungnode.sqlite3").write_text("no database " * 100)

@@ -1,11 +1,12 @@
 """Commands: studies."""
 
 import json
+import re
 import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -19,15 +20,19 @@ from lungnode.cli.study_views import (
     series_record,
     study_record,
     summary_record,
+    wide_console,
 )
 from lungnode.errors import UnusableError
 from lungnode.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Engine
 
 studies = typer.Typer(help="List, show and look after studies.", no_args_is_help=True)
 Uid = Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID.")]
+_DATES: Final = re.compile(r"\d{8}(-(\d{8})?)?|-\d{8}")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -55,11 +60,14 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
     from db.models import StudyState  # noqa: PLC0415 - when called
     from db.queries import StudyFilter, list_quarantined, list_studies  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
+    from worker.result import Verdict  # noqa: PLC0415 - when called
 
-    if state and state not in list(StudyState):
-        raise typer.BadParameter(f"{state}: the states are {', '.join(StudyState)}.")
+    _check("state", state, list(StudyState))
+    _check("verdict", verdict, list(Verdict))
+    if date and not _DATES.fullmatch(date):
+        raise typer.BadParameter(f"{date}: a date is YYYYMMDD, a range 20260101-20260131.")
     wanted = StudyFilter("", patient, accession, date, sender, state, verdict, limit)
-    with transaction(_open(settings_of(context))) as session:
+    with transaction(open_database(settings_of(context))) as session:
         if quarantined:
             _print_quarantined([_plain(row) for row in list_quarantined(session, limit)], as_json=as_json)
             return
@@ -67,7 +75,7 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
     if as_json:
         typer.echo(json.dumps({"studies": records}, indent=2))
     else:
-        print_list(_console(), records)
+        print_list(wide_console(), records)
 
 
 @studies.command()
@@ -76,7 +84,7 @@ def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
     from db.queries import get_study, list_noted, list_series  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
 
-    with transaction(_open(settings_of(context))) as session:
+    with transaction(open_database(settings_of(context))) as session:
         study = get_study(session, uid)
         noted = list_noted(session, study)
         record = study_record(study) | {
@@ -87,7 +95,7 @@ def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(record, indent=2))
     else:
-        print_study(_console(), record)
+        print_study(wide_console(), record)
 
 
 @studies.command()
@@ -99,7 +107,7 @@ def reanalyse(context: typer.Context, uid: Uid) -> None:
     from lungnode.rules import rule_named  # noqa: PLC0415 - when called
 
     settings = settings_of(context)
-    with transaction(_open(settings)) as session:
+    with transaction(open_database(settings)) as session:
         study = get_study(session, uid)
         analysis = queue_again(session, study, rule_named(settings, study.rule).priority, _now())
     typer.echo(f"Revision {analysis.revision} of study {uid} is queued.")
@@ -139,7 +147,7 @@ def export(
     from db.session import transaction  # noqa: PLC0415 - when called
 
     settings = settings_of(context)
-    with transaction(_open(settings)) as session:
+    with transaction(open_database(settings)) as session:
         study = get_study(session, uid)
         files = [settings.archive / instance.path for instance in list_instances(session, study)]
         if results:
@@ -162,7 +170,7 @@ def delete(
     from db.session import transaction  # noqa: PLC0415 - when called
 
     settings = settings_of(context)
-    engine = _open(settings)
+    engine = open_database(settings)
     with transaction(engine) as session:
         get_study(session, uid)
     if not yes:
@@ -176,7 +184,18 @@ def delete(
     typer.echo(f"Study {uid} is deleted.")
 
 
-def _open(settings: Settings) -> "Engine":
+def _check(name: str, value: str, known: "Sequence[str]") -> None:
+    if value and value not in known:
+        raise typer.BadParameter(f"{value}: the {name}s are {', '.join(known)}.")
+
+
+def open_database(settings: Settings) -> "Engine":
+    """Open the node's database, brought to this version.
+
+    Raises:
+        UnusableError: There is none yet.
+        UnavailableError: It cannot be reached, or stays locked.
+    """
     from db.session import open_engine, upgrade  # noqa: PLC0415 - when called
 
     engine = open_engine(settings.database)
@@ -202,11 +221,6 @@ def _print_quarantined(records: list[dict[str, Any]], *, as_json: bool) -> None:
         typer.echo(
             f"{record['received_at']} {record['path']} from {record['calling_ae_title']}: {record['reason']}"
         )
-
-
-def _console() -> Console:
-    # Into a pipe nothing is cut off: UIDs are long.
-    return Console() if sys.stdout.isatty() else Console(width=240)
 
 
 def _now() -> datetime:
