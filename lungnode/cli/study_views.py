@@ -1,5 +1,6 @@
 """How studies are shown: as JSON, as a table, as a page."""
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
@@ -81,6 +82,11 @@ def analysis_record(analysis: "Analysis") -> dict[str, Any]:
     return record
 
 
+def wide_console() -> Console:
+    """Return a console on standard output; into a pipe nothing is cut off, for UIDs are long."""
+    return Console() if sys.stdout.isatty() else Console(width=240)
+
+
 def print_list(console: Console, records: list[dict[str, Any]]) -> None:
     """Print studies as a table."""
     table = Table("Study", "Patient ID", "Date", "Sender", "State", "Images", "Completeness", "Verdict")
@@ -131,7 +137,7 @@ def _print_analysis(console: Console, analysis: dict[str, Any]) -> None:
         f"\n[bold]Revision {analysis['revision']}: {analysis['state']}, {verdict}{figure}{limit}[/]"
     )
     lines = [analysis["completeness"], analysis["reason"], *choice_of(analysis["details"])]
-    for line in filter(None, lines):
+    for line in filter(None, dict.fromkeys(lines)):  # the reason is often one of the choice's
         console.print(f"  {escape(line)}", highlight=False)
     for line in bars(analysis["phases"]):
         console.print(f"  {line}", highlight=False)
