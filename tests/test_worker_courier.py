@@ -321,6 +321,20 @@ def test_a_permanent_refusal_ends_the_delivery_with_the_peers_words(courier: Any
     assert row.instances[0]["comment"] == "not for this archive"
 
 
+def test_what_went_wrong_is_a_warning_without_the_peers_words(
+    courier: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = Dataset()
+    answer.Status, answer.ErrorComment = 0x0124, "Roe^Jane is unknown"
+    with pacs(None, "", answer) as peer:
+        node, (report,) = courier(peer.port, "sr")
+        node.deliver(report)
+
+    (record,) = (each for each in caplog.records if each.name == "worker.courier")
+    assert (record.levelname, "Roe" in record.message) == ("WARNING", False)
+    assert f"delivery {report} of sr to PACS: refused. The destination answered 0x0124" in record.message
+
+
 @pytest.mark.parametrize("status", [0x0110, 0xA700, 0xA7FF, 0x0210])
 def test_a_transient_failure_is_tried_again_later_until_it_is_dead(courier: Any, status: int) -> None:
     with pacs(None, "", *[status] * 9) as peer:
@@ -389,7 +403,7 @@ def test_a_rejected_association_is_permanent_where_the_peer_says_so(courier: Any
 
 # pynetdicom 3.0.4 drops the socket of a connection that was refused without closing it.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
-def test_a_peer_that_is_down_is_tried_again(courier: Any) -> None:
+def test_a_peer_that_is_down_is_tried_again(courier: Any, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     node, (sr,) = courier(port, "sr")
@@ -398,6 +412,7 @@ def test_a_peer_that_is_down_is_tried_again(courier: Any) -> None:
     row = node.row(sr)
     assert (row.state, row.attempts, row.lease_owner) == (DeliveryState.PENDING, 1, "")
     assert "cannot be reached" in row.reason
+    assert f"delivery {sr} of sr to PACS: pending. {row.reason}" in caplog.messages
 
 
 def test_a_destination_that_the_settings_no_longer_name_is_told(courier: Any) -> None:

@@ -38,8 +38,18 @@ def deliver_row(node: Node, row_id: int) -> list[int]:
     parcel, reason, ended = _attempt(node, held, row.destination, parcel)
     with transaction(node.engine) as session:
         state = _record(session, node, held, parcel, reason, ended=ended)
-        _LOG.info("delivery %s of %s to %s: %s", row_id, parcel.group, row.destination, state or "taken back")
+        _tell(row, parcel, state, reason)
         return [] if state in _UNFINISHED else _followers(session, row)
+
+
+def _tell(row: Delivery, parcel: Parcel, state: str, reason: str) -> None:
+    place = f"delivery {row.id} of {parcel.group} to {row.destination}"
+    if not reason:
+        _LOG.info("%s: %s", place, state or "taken back")
+        return
+    # A peer's comment may name the patient: it stays in the row.
+    why = parcel.without_comments().trouble() if reason == parcel.trouble() else reason
+    _LOG.warning("%s: %s. %s", place, state or "taken back", why)
 
 
 def send(

@@ -133,6 +133,11 @@ class Parcel:
         items = tuple(item if i.sop_instance_uid == item.sop_instance_uid else i for i in self.items)
         return Parcel(self.group, {self.group: items})
 
+    def without_comments(self) -> "Parcel":
+        """Leave out the peer's own words, which may name a patient."""
+        items = tuple(replace(item, comment="") for item in self.items)
+        return Parcel(self.group, {self.group: items})
+
     def trouble(self) -> str:
         """Say what the peer answered to the first instance that it did not store; empty without one."""
         for item in self.items:
