@@ -100,6 +100,17 @@ def test_the_list_can_be_narrowed(lungnode: Any) -> None:
     assert [each["id"] for each in listed(lungnode("list", "--json", "--limit", "2"))] == [6, 5]
 
 
+def test_without_a_database_the_operator_is_told(
+    lungnode: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNGNODE_DATA", str(tmp_path / "elsewhere"))
+
+    result = lungnode("list")
+
+    assert result.exit_code == 1
+    assert "There is no database" in str(result.exception)
+
+
 def test_the_table_shows_a_peers_words_as_they_are(lungnode: Any) -> None:
     result = lungnode("list")
 

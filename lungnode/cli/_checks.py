@@ -110,7 +110,10 @@ def _database(settings: Settings) -> Check:
         message = f"{engine.url.render_as_string()} has tables of another version."
         return Check("database", Status.WRONG, message, "Run `lungnode db upgrade`.")
     except LungnodeError as error:
-        return Check("database", Status.WRONG, str(error), "Start the database, or correct database_url.")
+        mend = "Start the database, or correct database_url."
+        if engine.dialect.name == "sqlite":
+            mend = "Let only Lungnode use the file, and see that this user may write it and its folder."
+        return Check("database", Status.WRONG, str(error), mend)
     finally:
         engine.dispose()
 

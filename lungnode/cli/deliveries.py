@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lungnode.cli import settings_of
+from lungnode.cli.studies import open_database
+from lungnode.cli.study_views import wide_console
 
 if TYPE_CHECKING:
     from db.models import Delivery
@@ -29,12 +31,12 @@ def list_(
     """List deliveries, the newest first."""
     from db.deliveries import list_deliveries  # noqa: PLC0415 - when called
     from db.models import DeliveryState  # noqa: PLC0415 - when called
-    from db.session import open_engine, transaction  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415 - when called
 
     known = [str(each) for each in DeliveryState]
     if unknown := set(state or ()) - set(known):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: the states are {', '.join(known)}.")
-    with transaction(open_engine(settings_of(context).database)) as session:
+    with transaction(open_database(settings_of(context))) as session:
         records = [_record(row) for row in list_deliveries(session, state or (), limit)]
     if as_json:
         typer.echo(json.dumps({"deliveries": records}, indent=2))
@@ -50,11 +52,11 @@ def retry(
 ) -> None:
     """Send refused and dead deliveries again; the clerk wakes a worker for them within seconds."""
     from db.deliveries import retry as make_due  # noqa: PLC0415 - when called
-    from db.session import open_engine, transaction  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415 - when called
 
     if bool(ids) == every:
         raise typer.BadParameter("Name the deliveries by their numbers, or say --all.")
-    with transaction(open_engine(settings_of(context).database)) as session:
+    with transaction(open_database(settings_of(context))) as session:
         restarted = make_due(session, None if every else ids or [], datetime.now(UTC))
     typer.echo(f"Due again: {', '.join(map(str, restarted)) or 'none'}.")
     if missing := set(ids or ()) - set(restarted):
@@ -79,7 +81,6 @@ def _record(row: "Delivery") -> dict[str, Any]:
 
 
 def _print_table(records: list[dict[str, Any]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - when called
     from rich.table import Table  # noqa: PLC0415 - when called
 
     table = Table(box=None)
@@ -89,4 +90,4 @@ def _print_table(records: list[dict[str, Any]]) -> None:
     for record in records:
         # Reasons quote peers: they are text, not markup.
         table.add_row(*(str(record[name]).replace("[", r"\[") for name in columns))
-    Console().print(table)
+    wide_console().print(table)
