@@ -137,6 +137,16 @@ def geometry_rows(session: Session, study_id: int) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in session.execute(query)]
 
 
+def has_multi_frame(session: Session, study_id: int) -> bool:
+    """Tell whether an image of the study has several frames, whose geometry is not in the index."""
+    query = select(Instance.id).where(
+        Instance.study_id == study_id,
+        Instance.disposition == Disposition.ARCHIVED,
+        Instance.number_of_frames > 1,
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def complete_study(session: Session, study: Study, note: str) -> int:
     """Close the study's next revision over all instances that have none; returns its number."""
     study.revision += 1

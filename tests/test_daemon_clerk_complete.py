@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 import pytest
-from pydicom.uid import Comprehensive3DSRStorage
+from pydicom.uid import Comprehensive3DSRStorage, EnhancedCTImageStorage
 
 from db import intake
 from db.models import Analysis, AnalysisState, AssociationRecord, Instance, StudyState
@@ -24,6 +24,15 @@ def test_a_quiet_study_is_completed_and_its_analysis_queued(clerk_node: ClerkNod
     assert (analysis.id, analysis.state, analysis.revision) == (analysis_id, AnalysisState.QUEUED, 1)
     assert (analysis.created_at, analysis.due_at) == (clerk_node.clock(), clerk_node.clock())
     assert (analysis.completeness, analysis.priority) == ("quiet: no gaps", 5)
+
+
+def test_an_image_of_many_frames_is_not_called_no_volume(clerk_node: ClerkNode) -> None:
+    clerk_node.receive(
+        ct(1, SOPClassUID=EnhancedCTImageStorage, NumberOfFrames=148, ImagePositionPatient=None)
+    )
+    clerk_node.rounds_after(30)
+
+    assert clerk_node.study().completeness == "quiet: multi-frame"
 
 
 def test_a_counted_study_is_completed_as_soon_as_its_association_ends(clerk_node: ClerkNode) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,7 +51,10 @@ class Completer:
     ) -> Judgement:
         seen, evidence = self._evidence.get(study.id, (None, Evidence()))
         if seen != newest and not is_open:
-            evidence = evidence_of(_slices(intake.geometry_rows(session, study.id)))
+            evidence = replace(
+                evidence_of(_slices(intake.geometry_rows(session, study.id))),
+                is_multi_frame=intake.has_multi_frame(session, study.id),
+            )
             self._evidence[study.id] = (newest, evidence)
         rule = rule_named(self._settings, study.rule)
         normal = timedelta(seconds=rule.quiet_s or self._settings.clerk.quiet_s)

@@ -35,6 +35,7 @@ class Evidence:
     expected: int | None = None  # their count after Images in Acquisition; None when it is not known of all
     gaps: int = 0  # slices missing between the first and the last of their stack
     is_volume: bool = False
+    is_multi_frame: bool = False  # an image holds several slices, whose positions are not known here
 
     @property
     def is_proven(self) -> bool:
@@ -91,7 +92,9 @@ def note_of(evidence: Evidence) -> str:
         return f"{word}: {', '.join(part for part in (count, gaps) if part)}"
     if evidence.is_proven:
         return f"complete: {count}"
-    return "quiet: no gaps" if evidence.is_volume else "quiet: not a volume"
+    if evidence.is_volume:
+        return "quiet: no gaps"
+    return "quiet: multi-frame" if evidence.is_multi_frame else "quiet: not a volume"
 
 
 def evidence_of(slices: Iterable[Slice]) -> Evidence:
