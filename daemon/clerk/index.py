@@ -131,16 +131,17 @@ class Indexer:
 
     def _quarantine(self, rejected: Sequence[Rejected], now: datetime) -> Indexed:
         spooled = [each for each in rejected if each.received.association is not None]
+        folder, rows = self._settings.quarantine, []
         if spooled:
-            folder = self._settings.quarantine
             with writing_to(folder):
                 rows = [set_aside(each, folder, now) for each in spooled]
                 sync_folder(folder)
             with transaction(self._engine) as session:
                 intake.serialise(session)
                 intake.add_quarantined(session, rows)
-        for each in spooled:
-            _log.warning("quarantined %s: %s", each.received.path, each.reason)
+        for each, row in zip(spooled, rows, strict=True):
+            sender, kept = row["calling_ae_title"], folder / row["path"]
+            _log.warning("%s sent what cannot be used, kept as %s: %s", sender, kept, each.reason)
             _discard(each.received)
         return Indexed(rejected=tuple(rejected))
 

@@ -264,7 +264,8 @@ class Association:
     def _log(self, request: AssociateRequest, account: Account, ending: Ending) -> None:
         ended = {ending.outcome.value: 1, "instances": account.instances, "bytes": account.bytes}
         self._node.tally.add(ended | account.refusals)
-        logger.info(
+        logger.log(
+            logging.WARNING if ending.outcome == AssociationOutcome.LOST else logging.INFO,
             "association of %s (%s) to %s %s: %d instances, %d bytes, %.1f s, refused: %s; %s",
             request.calling_ae_title,
             self._address,
