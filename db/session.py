@@ -1,5 +1,7 @@
 """Engines, sessions and the schema: SQLite in WAL mode by default, PostgreSQL by URL."""
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +17,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from lungnode.errors import SettingsError, UnavailableError
 
-LOCK_WAIT_S: Final = (
-    30.0  # a SQLite writer waits this long for another; every transaction here is far shorter
-)
+LOCK_WAIT_S: Final = 30.0  # for another writer of a SQLite file; every transaction here is far shorter
+WAL_WAIT_S: Final = 5.0  # for another program to switch a new file to WAL, which takes milliseconds
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Programs that start together upgrade one after the other; the number is arbitrary, the same in all of them.
 _UPGRADE_LOCK: Final = 5_864_230_911
@@ -45,8 +46,23 @@ def open_engine(url: str, lock_wait_s: float = LOCK_WAIT_S) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see below
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _use_wal(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL; SQLite does not wait here when two programs switch a new file at once, so we do."""
+    deadline = time.monotonic() + WAL_WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _begin_immediately(connection: Any) -> None:

@@ -36,6 +36,24 @@ def test_an_upgrade_may_be_repeated_and_keeps_the_rows(engine: Engine) -> None:
         assert session.scalar(select(func.count()).select_from(Study)) == 1
 
 
+def test_programs_that_open_a_new_sqlite_file_together_all_get_it(tmp_path: Path) -> None:
+    def start(url: str, barrier: threading.Barrier) -> str:
+        engine = open_engine(url)
+        barrier.wait()
+        with engine.connect() as connection:
+            mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        engine.dispose()
+        return str(mode)
+
+    modes = set()
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            barrier = threading.Barrier(8)
+            modes |= set(pool.map(start, [f"sqlite:///{tmp_path / str(number)}"] * 8, [barrier] * 8))
+
+    assert modes == {"wal"}
+
+
 def test_programs_that_start_together_upgrade_one_after_the_other(database_url: str) -> None:
     barrier = threading.Barrier(4)
 

@@ -246,9 +246,8 @@ def _tried(node: Node, study_instance_uid: str) -> dict[str, Any] | None:
         command(node.data, "deliveries", "list", "--json"), env=variables(), capture_output=True, check=True
     )
     for each in json.loads(done.stdout)["deliveries"]:
-        if (each["study_instance_uid"], each["destination"]) == (study_instance_uid, "DOWN") and each[
-            "reason"
-        ]:
+        wanted = (each["study_instance_uid"], each["destination"]) == (study_instance_uid, "DOWN")
+        if wanted and each["reason"] and each["state"] != DeliveryState.SENDING:
             return dict(each)
     return None
 
