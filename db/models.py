@@ -84,6 +84,32 @@ class DeliveryState(StrEnum):
     DEAD = "dead"
 
 
+class LabelValue(StrEnum):
+    """What a label says of a study."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    UNCERTAIN = "uncertain"
+
+
+class LabelSource(StrEnum):
+    """Where a label comes from."""
+
+    RT_PCR = "rt-pcr"
+    READER = "reader"
+    CLINICAL = "clinical"
+    IMPORT = "import"
+
+
+class ModelState(StrEnum):
+    """What a registered model is used for; at most one is active, at most one in the shadow."""
+
+    CANDIDATE = "candidate"
+    ACTIVE = "active"
+    SHADOW = "shadow"
+    RETIRED = "retired"  # was active once
+
+
 class Study(Base):
     """One study as received; text attributes are the decoded values of its first instance."""
 
@@ -110,6 +136,7 @@ class Study(Base):
 
     instances: Mapped[list["Instance"]] = relationship(back_populates="study")
     analyses: Mapped[list["Analysis"]] = relationship(back_populates="study")
+    labels: Mapped[list["Label"]] = relationship(back_populates="study", order_by="Label.id")
 
 
 class Instance(Base):
@@ -264,3 +291,93 @@ class Delivery(Base):
     instances: Mapped[list[Any]] = mapped_column(default=list)  # {sop_instance_uid, status, comment} each
 
     analysis: Mapped[Analysis] = relationship(back_populates="deliveries")
+
+
+class Label(Base):
+    """What one reader or test said of a study; several are kept side by side."""
+
+    __tablename__ = "labels"
+    __table_args__ = (UniqueConstraint("study_id", "source", "reader", "labelled_on"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    value: Mapped[str] = mapped_column(String(16))  # positive | negative | uncertain
+    source: Mapped[str] = mapped_column(String(16))  # rt-pcr | reader | clinical | import
+    reader: Mapped[str] = mapped_column(String(255), default="")
+    labelled_on: Mapped[str] = mapped_column(String(10), default="")  # YYYY-MM-DD
+    symptomatic: Mapped[bool | None]
+    created_at: Mapped[datetime]
+
+    study: Mapped[Study] = relationship(back_populates="labels")
+
+
+class TestSet(Base):
+    """Patients that are never trained on, frozen once."""
+
+    __tablename__ = "test_sets"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    digest: Mapped[str] = mapped_column(String(64))  # SHA-256 of its studies and their labels
+    created_at: Mapped[datetime]
+
+    members: Mapped[list["TestSetMember"]] = relationship(back_populates="test_set")
+
+
+class TestSetMember(Base):
+    """One study of a frozen test set, with the label it was frozen with."""
+
+    __tablename__ = "test_set_members"
+
+    test_set_id: Mapped[int] = mapped_column(ForeignKey("test_sets.id"), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True, index=True)
+    value: Mapped[str] = mapped_column(String(16))
+
+    test_set: Mapped[TestSet] = relationship(back_populates="members")
+
+
+class RegisteredModel(Base):
+    """A model that was taken into the registry; its folder lies below the models."""
+
+    __tablename__ = "models"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    version: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    path: Mapped[str] = mapped_column(Text)  # below the models
+    state: Mapped[str] = mapped_column(String(16), default=ModelState.CANDIDATE, index=True)
+    predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))  # which was active before it
+    comparison: Mapped[dict[str, Any]] = mapped_column(default=dict)  # with the active one, when promoted
+    created_at: Mapped[datetime]
+    activated_at: Mapped[datetime | None]
+
+
+class ShadowResult(Base):
+    """What a shadow model said of an analysis; it is compared and never sent."""
+
+    __tablename__ = "shadow_results"
+    __table_args__ = (UniqueConstraint("analysis_id", "model_digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analyses.id"))
+    model: Mapped[str] = mapped_column(String(255))
+    model_digest: Mapped[str] = mapped_column(String(64))
+    verdict: Mapped[str] = mapped_column(String(16))
+    probability: Mapped[float | None] = mapped_column(Float)
+    threshold: Mapped[float] = mapped_column(Float)
+    seconds: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[datetime]
+
+
+class AuditEvent(Base):
+    """Who did what to labels, models and studies."""
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(String(255))  # the account that ran the command
+    action: Mapped[str] = mapped_column(String(64))  # a noun and a verb: "model promoted"
+    subject: Mapped[str] = mapped_column(String(255))  # what it was done to: a UID, a digest
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)

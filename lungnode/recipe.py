@@ -1,64 +1,141 @@
-"""The recipe: every number needed to repeat a training and to use the model it produced."""
+"""The recipe: every number chosen before a training. What the training finds is in the model's manifest.
 
-import json
-from dataclasses import asdict, dataclass, field
+Worker and trainer read the same recipe: `input` and `study` say how a model is used, the rest how it was
+made. Defaults are the paper's. A recipe is a TOML file; the trainer ships its own in `trainer/recipes`.
+"""
+
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lungnode.errors import UnusableError
 
-RECIPE_FILE: Final = "recipe.json"
+RECIPE_FILE: Final = "recipe.json"  # in a model's folder
+Backbone = Literal["resnet50", "vgg16", "googlenet"]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Saved as JSON beside the weights it produced.
+class Part(BaseModel):
+    """Values that never change; an unknown key is an error."""
 
-    `study_offset`, `threshold` and `map_scale` are results of the training; all else is chosen before it.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    version: str
-    size: int = 299  # rows and columns of the network's input; the paper's
+
+class Input(Part):
+    """From a slice to the network's input; the one definition that worker and trainer share."""
+
+    size: int = 299  # rows and columns; the paper's
     window_center: float = -600.0  # HU
     window_width: float = 1500.0  # HU
-    crop: Literal["lung", "paper"] = "lung"  # the lung's bounding box, or the paper's fixed one
-    stages: tuple[int, ...] = (2, 3)  # residual stages, 1 to 4, that the class-map convolution reads
+    crop: Literal["paper", "lung"] = "paper"  # 50 of 512 rows at each edge, or the lung's bounding box
+    # Every image is encoded again alike in training: the file type must tell nothing. Source: the paper
+    # (compressed images are enough); docs/training.md has the price of each quality.
+    jpeg_quality: int = Field(75, ge=1, le=100)
+
+
+class Network(Part):
+    """The network and where its first weights come from."""
+
+    backbone: Backbone = "resnet50"
+    # A bottleneck strides in its first 1x1 convolution (v1, Keras) or in its 3x3 (v1.5, torchvision).
+    topology: Literal["v1", "v1.5"] = "v1"
+    init: str = "imagenet"  # or "random", or a file of weights of the same topology
+    stages: tuple[int, ...] = (4,)  # residual stages, 1 to 4, that the class-map convolution reads
+    frozen: int = 0  # the stem and so many stages keep their first weights; their features are made once
+    dropout: float = Field(0.5, ge=0, lt=1)  # before the class-map convolution
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if not self.stages or not set(self.stages) <= {1, 2, 3, 4}:
+            raise ValueError(f"stages are one or more of 1, 2, 3 and 4, got {self.stages}")
+        return self
+
+
+class Data(Part):
+    """Which slices are trained on, and how much each counts."""
+
+    # Slices drawn from the lung of each study in each epoch: more of negative ones balance the classes.
+    positive_slices: int = 6  # the paper's
+    negative_slices: int = 12  # the paper's
+    validation_share: float = Field(0.2, gt=0, lt=1)  # of the patients, where no list says
+    label_policy: str = "rt-pcr-first"  # how the labels of a study become one; see docs/training.md
+    # How much each collection counts; one that is not named counts 1. Empty: each slice counts alike.
+    source_weights: Mapping[str, float] = Field(default_factory=dict)
+    painted: bool = False  # healthy scans are used again with lesions painted into them
+
+
+class Training(Part):
+    """How the weights are found."""
+
     seed: int = 0
-    jpeg_quality: int = 75  # every image is re-encoded alike: the file type must tell nothing
-    weight_decay: float = 0.01  # half of it times the squared weights is added to the mean loss
-    folds: int = 5  # of the cross-validation
-    # How much each collection counts in training; within one, sick and healthy slices count alike.
-    # Scans of healthy lungs count as sick, too, with lesions painted into them.
-    source_weights: dict[str, float] = field(
-        default_factory=lambda: {
-            "covid-ct": 1.0,
-            "sars-cov-2-ct": 1.0,
-            "luna16": 3.0,
-            "covid-ct-md": 0.5,  # two patients
-        }
-    )
-    suspicious_share: float = 0.1  # of the lung's slices: the study is judged by the mean of these
-    study_offset: float = 0.0  # logit taken off that mean: the suspicious share of healthy slices has it too
-    threshold: float = 0.5  # a probability from here on is positive
-    map_scale: float = 1.0  # class-map activation that is shown at full strength
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # SGD is the paper's
+    learning_rate: float = Field(0.001, gt=0)  # the paper's
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    batch: int = Field(16, ge=1)
+    epochs: int = Field(50, ge=1)  # at most; the paper stopped there
+    patience: int = Field(8, ge=1)  # epochs without a better validation loss until it stops
+    augmentation: bool = False  # the paper needs none
+    average: float = Field(0.0, ge=0, lt=1)  # decay of the moving average of weights; 0: none
+
+
+class StudyRule(Part):
+    """From the slices of a study to its probability."""
+
+    suspicious_share: float = Field(
+        0.1, gt=0, le=1
+    )  # of the lung's slices: the study is judged by their mean
+
+
+class Recipe(Part):
+    """Everything needed to repeat a training."""
+
+    name: str
+    input: Input = Input()
+    network: Network = Network()
+    data: Data = Data()
+    training: Training = Training()
+    study: StudyRule = StudyRule()
 
 
 def save_recipe(recipe: Recipe, folder: Path) -> None:
-    """Write the recipe into the model's folder."""
-    text = json.dumps(asdict(recipe), indent=2) + "\n"
-    (folder / RECIPE_FILE).write_text(text, encoding="utf-8")
+    """Write the recipe into a model's folder."""
+    (folder / RECIPE_FILE).write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_recipe(folder: Path) -> Recipe:
     """Read the recipe of a model's folder.
 
     Raises:
-        UnusableError: It is missing, is no JSON object or has other fields than ours.
+        UnusableError: It is missing, is no JSON object or has other keys than ours.
     """
     path = folder / RECIPE_FILE
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return Recipe(**{**fields, "stages": tuple(fields["stages"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UnusableError(f"The recipe {path} cannot be used: {error}.") from error
+        return Recipe.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"The recipe {path} cannot be used: {problem(error)}.") from error
+
+
+def read_recipe_file(path: Path) -> Recipe:
+    """Read a recipe that a person wrote.
+
+    Raises:
+        UnusableError: It is missing, is no TOML or has an unknown key or an unusable value.
+    """
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UnusableError(f"The recipe {path} cannot be used: {problem(error)}.") from error
+
+
+def problem(error: Exception) -> str:
+    """Say what is wrong with a file, in one clause."""
+    if isinstance(error, ValidationError):
+        first: Any = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            return f"there is no key {where}"
+        return f"{where or 'the file'}: {first['msg']} (got {first.get('input')!r})"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error).rstrip(".")

@@ -1,13 +1,10 @@
 """The seam between the product and whatever runs the network: TensorFlow, and later OpenVINO."""
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,36 +12,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from lungnode.errors import UnusableError
-from lungnode.recipe import Recipe, read_recipe
+from lungnode.model_folder import SHIPPED_MODEL, WEIGHTS_FILE, ModelInfo, describe_model
 
 Slices = NDArray[np.uint8]  # shape (n, size, size): 8-bit gray, as pixels.model_input makes them
 Probabilities = NDArray[np.float32]  # shape (n,)
-ClassMaps = NDArray[np.float32]  # shape (n, rows, columns): what each place adds to the logit, their mean
-
-CARD_FILE: Final = "README.md"
-METRICS_FILE: Final = "metrics.json"
-WEIGHTS_FILE: Final = "weights.safetensors"
-SHIPPED_MODEL: Final = Path(__file__).parent / "model"
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a report says of the model."""
-
-    name: str
-    version: str
-    digest: str  # SHA-256 of the weights file, hexadecimal
-    recipe: Recipe
-
-    @property
-    def threshold(self) -> float:
-        """Probability from which a slice or a study is positive."""
-        return self.recipe.threshold
-
-    @property
-    def size(self) -> int:
-        """Rows and columns of the input."""
-        return self.recipe.size
+ClassMaps = NDArray[np.float32]  # shape (n, rows, columns): what each place adds to the calibrated logit
 
 
 class Model(Protocol):
@@ -63,51 +35,6 @@ class Model(Protocol):
     def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
         """Return each slice's probability and class map; slices do not influence each other."""
         ...
-
-
-def describe_model(folder: Path) -> ModelInfo:
-    """Read what a model's folder says of itself, without loading the network.
-
-    Raises:
-        UnusableError: A file of the model is missing or cannot be read.
-    """
-    recipe = read_recipe(folder)
-    weights = folder / WEIGHTS_FILE
-    try:
-        with weights.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UnusableError(f"The weights {weights} cannot be read: {error.strerror}.") from error
-    return ModelInfo(recipe.name, recipe.version, digest, recipe)
-
-
-def read_card(folder: Path) -> str:
-    """Read the model card.
-
-    Raises:
-        UnusableError: It is missing.
-    """
-    return _read_text(folder / CARD_FILE)
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """Read the figures measured at the end of the training.
-
-    Raises:
-        UnusableError: They are missing or no JSON object.
-    """
-    try:
-        metrics: dict[str, Any] = json.loads(_read_text(folder / METRICS_FILE))
-    except ValueError as error:
-        raise UnusableError(f"The figures {folder / METRICS_FILE} cannot be read: {error}.") from error
-    return metrics
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UnusableError(f"The file {path} of the model cannot be read: {error.strerror}.") from error
 
 
 def load_model(folder: Path | None = None, batch: int = 8) -> Model:
@@ -155,7 +82,7 @@ class _TensorFlowModel:
 
             from lungnode.network import build_network, set_weights  # noqa: PLC0415
 
-        network = build_network(info.size, info.recipe.stages)
+        network = build_network(info.size, info.recipe.network.stages)
         set_weights(network, weights)
         self._info = info
         self._batch = batch
@@ -190,7 +117,9 @@ class _TensorFlowModel:
             logits.append(np.asarray(logit)[: len(part), 0])
         if not logits:
             return np.zeros(0, np.float32), np.zeros((0, 1, 1), np.float32)
-        return sigmoid(np.concatenate(logits)), np.concatenate(maps)
+        slope, intercept = self._info.decision.slope, self._info.decision.intercept
+        calibrated = np.concatenate(logits) * np.float32(slope) + np.float32(intercept)
+        return sigmoid(calibrated), np.concatenate(maps) * np.float32(slope)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> Probabilities:

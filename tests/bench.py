@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 
 from db.models import Analysis, Instance, Study
 from db.session import transaction
-from lungnode.recipe import Recipe
-from lungnode.runtime import ClassMaps, ModelInfo, Probabilities, Slices
+from lungnode.model_folder import Decision, ModelInfo
+from lungnode.recipe import Input, Recipe
+from lungnode.runtime import ClassMaps, Probabilities, Slices
 from lungnode.settings import AnalysisSettings, Destination, Rule, Settings
 from worker.hold import Node
 from worker.run import Analyst
@@ -32,7 +33,9 @@ class OneProbability:
     before_predict: Callable[[], object] = lambda: None
     batch: int = 4
     info: ModelInfo = field(
-        default_factory=lambda: ModelInfo("test", "1", "ab" * 32, Recipe("test", "1", size=64))
+        default_factory=lambda: ModelInfo(
+            "test", "1", "ab" * 32, Recipe(name="test", input=Input(size=64, crop="lung")), Decision()
+        )
     )
 
     def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
+from lungnode.model_folder import SHIPPED_MODEL, describe_model
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.pixels import hounsfield, lung_window
-from lungnode.runtime import SHIPPED_MODEL, describe_model
 
 LOSSY = ("4.91", "4.81", "4.50", "4.51")  # ends of the transfer syntax in the names of the GE slice's files
 RETIRED = ("4.53", "4.55")
@@ -244,8 +244,8 @@ def test_another_model_is_listed_beside_the_shipped_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(SHIPPED_MODEL, tmp_path / "model")
-    recipe = json.loads((tmp_path / "model/recipe.json").read_text(encoding="utf-8"))
-    (tmp_path / "model/recipe.json").write_text(json.dumps(recipe | {"name": "mine"}), encoding="utf-8")
+    recipe = json.loads((tmp_path / "model/model.json").read_text(encoding="utf-8"))
+    (tmp_path / "model/model.json").write_text(json.dumps(recipe | {"name": "mine"}), encoding="utf-8")
     monkeypatch.setenv("LUNGNODE_ANALYSIS__MODEL", str(tmp_path / "model"))
 
     found = json.loads(lungnode("models", "list", "--json").stdout)["models"]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lungnode.errors import UnusableError
-from lungnode.runtime import SHIPPED_MODEL, WEIGHTS_FILE, Model, Slices, describe_model, load_model, sigmoid
+from lungnode.model_folder import IDENTITY, SHIPPED_MODEL, WEIGHTS_FILE, describe_model
+from lungnode.runtime import Model, Slices, load_model, sigmoid
 
 SIZE = 299
 MAX_WEIGHTS_BYTES = 50_000_000
@@ -29,18 +30,18 @@ def slices() -> Slices:
 
 def test_a_model_is_described_without_loading_tensorflow() -> None:
     code = (
-        "import sys; from lungnode.runtime import SHIPPED_MODEL, describe_model;"
+        "import sys; from lungnode.model_folder import SHIPPED_MODEL, describe_model;"
         "describe_model(SHIPPED_MODEL); sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_digest_is_the_sha256_of_the_weights_file(model: Model) -> None:
-    content = (SHIPPED_MODEL / WEIGHTS_FILE).read_bytes()
+def test_the_digest_is_what_sha256sum_says_of_the_files_that_decide_a_result(model: Model) -> None:
+    listed = subprocess.run(["sha256sum", *IDENTITY], cwd=SHIPPED_MODEL, capture_output=True, check=True)
 
-    assert model.info.digest == hashlib.sha256(content).hexdigest()
-    assert len(content) <= MAX_WEIGHTS_BYTES
+    assert model.info.digest == hashlib.sha256(listed.stdout).hexdigest()
+    assert (SHIPPED_MODEL / WEIGHTS_FILE).stat().st_size <= MAX_WEIGHTS_BYTES
 
 
 def test_the_probability_is_the_sigmoid_of_the_mean_of_the_class_map(model: Model, slices: Slices) -> None:
@@ -98,21 +99,23 @@ def test_the_licence_of_the_initial_weights_lies_beside_the_model(shared_data: P
 
 
 def test_a_model_folder_without_weights_is_refused_by_name(tmp_path: Path) -> None:
-    shutil.copy(SHIPPED_MODEL / "recipe.json", tmp_path)
+    for name in ("recipe.json", "model.json"):
+        shutil.copy(SHIPPED_MODEL / name, tmp_path)
 
     with pytest.raises(UnusableError, match=r"weights\.safetensors cannot be read: No such file"):
         describe_model(tmp_path)
 
 
 def test_a_recipe_with_an_unknown_field_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "recipe.json").write_text('{"name": "x", "version": "1", "stages": [3], "colour": 1}')
+    (tmp_path / "recipe.json").write_text('{"name": "x", "training": {"colour": 1}}')
 
-    with pytest.raises(UnusableError, match=r"recipe\.json cannot be used: .*colour"):
+    with pytest.raises(UnusableError, match=r"recipe\.json cannot be used: there is no key training\.colour"):
         describe_model(tmp_path)
 
 
 def test_weights_that_are_damaged_are_refused_by_name(tmp_path: Path) -> None:
-    shutil.copy(SHIPPED_MODEL / "recipe.json", tmp_path)
+    for name in ("recipe.json", "model.json"):
+        shutil.copy(SHIPPED_MODEL / name, tmp_path)
     (tmp_path / WEIGHTS_FILE).write_bytes(b"not weights")
 
     with pytest.raises(UnusableError, match="do not fit the network"):

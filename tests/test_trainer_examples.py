@@ -10,13 +10,14 @@ from pydicom import dcmread
 from lungnode.lungs import lung_mask
 from lungnode.phantom import phantom_study
 from lungnode.pixels import Gray, crop_box, hounsfield, lung_window
-from lungnode.recipe import Recipe
+from lungnode.recipe import Input, Recipe
+from trainer.development import collect_samples
 from trainer.examples import make_examples
 from trainer.jitter import Jitter
 from trainer.painting import paint_lesions
-from trainer.samples import Sample, collect_samples
+from trainer.samples import Sample
 
-RECIPE = Recipe("test", "1", size=64)
+RECIPE = Recipe(name="test", input=Input(size=64, crop="lung"))
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,6 @@ def test_every_labelled_slice_is_found_and_no_patient_is_on_both_sides_of_the_of
     assert counts == {"covid-ct": (251, 292), "sars-cov-2-ct": (1001, 983), "luna16": (0, 500)}
     assert sum(s.positive for s in samples if s.source == "covid-ct-md") == 80
     official = [s for s in samples if s.source == "covid-ct"]
-    assert {s.group for s in official if s.validation}.isdisjoint(
-        s.group for s in official if not s.validation
+    assert {s.group for s in official if s.split == "validation"}.isdisjoint(
+        s.group for s in official if s.split == "train"
     )

@@ -10,6 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from lungnode.errors import UnusableError
+from lungnode.model_folder import Decision
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.pixels import Gray
 from lungnode.series import SliceHeader, slice_headers
@@ -56,7 +57,7 @@ def failing(numbers: set[int]) -> Reader:
 
 def negative() -> MeanGray:
     model = MeanGray()
-    model.recipe = replace(model.recipe, threshold=1.0)
+    model.decision = Decision(threshold=1.0)
     return model
 
 

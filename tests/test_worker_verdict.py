@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from lungnode.lungs import Coverage
+from lungnode.study_rule import study_probability
 from worker.result import Verdict
-from worker.verdict import WHOLE, Unseen, judge, study_probability, unseen
+from worker.verdict import WHOLE, Unseen, judge, unseen
 
 
 def cover(areas: tuple[float, ...], *, above: bool = True, below: bool = True) -> Coverage:

@@ -4,22 +4,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lungnode.recipe import Recipe
-from lungnode.runtime import ClassMaps, ModelInfo, Probabilities, Slices
+from lungnode.model_folder import Decision, ModelInfo
+from lungnode.recipe import Input, Recipe
+from lungnode.runtime import ClassMaps, Probabilities, Slices
 
 
 @dataclass
 class MeanGray:
     """Says the mean gray of a slice, divided by 255; remembers the size of each batch."""
 
-    recipe: Recipe = field(default_factory=lambda: Recipe("mean gray", "1", size=32, threshold=0.5))
+    recipe: Recipe = field(default_factory=lambda: Recipe(name="toy", input=Input(size=32, crop="lung")))
+    decision: Decision = field(default_factory=Decision)
     batch: int = 4
     batches: list[int] = field(default_factory=list)
 
     @property
     def info(self) -> ModelInfo:
         """What it claims to be."""
-        return ModelInfo(self.recipe.name, self.recipe.version, "cd" * 32, self.recipe)
+        return ModelInfo("mean gray", "1", "cd" * 32, self.recipe, self.decision)
 
     def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
         """Answer."""

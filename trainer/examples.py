@@ -7,9 +7,10 @@ import numpy as np
 
 from lungnode.pixels import Gray, crop_box, model_input
 from lungnode.recipe import Recipe
+from trainer.development import read_gray
 from trainer.jitter import Jitter, compress
 from trainer.painting import paint_lesions
-from trainer.samples import Sample, read_gray
+from trainer.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Example:
 def make_examples(samples: Sequence[Sample], recipe: Recipe) -> Iterator[Example]:
     """Yield each sample as it is and disturbed, and one of a healthy scan with lesions as well."""
     for number, sample in enumerate(samples):
-        random = np.random.default_rng((recipe.seed, number))
+        random = np.random.default_rng((recipe.training.seed, number))
         gray = read_gray(sample.path)
         plain, disturbed = _inputs(gray, recipe, random)
         yield Example(sample, plain, sample.positive, genuine=True)
@@ -38,6 +39,6 @@ def make_examples(samples: Sequence[Sample], recipe: Recipe) -> Iterator[Example
 
 def _inputs(gray: Gray, recipe: Recipe, random: np.random.Generator) -> tuple[Gray, Gray]:
     """Return the slice as the network sees it, plain and disturbed."""
-    box = crop_box(gray, recipe.crop)
-    plain = compress(model_input(gray, box, recipe.size), recipe.jpeg_quality)
-    return plain, Jitter(recipe.size, random)(gray, box)
+    box = crop_box(gray, recipe.input.crop)
+    plain = compress(model_input(gray, box, recipe.input.size), recipe.input.jpeg_quality)
+    return plain, Jitter(recipe.input.size, random)(gray, box)

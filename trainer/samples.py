@@ -1,24 +1,17 @@
-"""The labelled slices of the development data, each with the group that must not be split.
+"""A sample: one labelled slice, and everything that training and evaluation must know of it."""
 
-Nothing is known of the patients of `sars-cov-2-ct`, whose neighbouring numbers are often the same person, so
-blocks of numbers stand for them; the slices of one study are one group.
-"""
-
-import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Final
 
-import numpy as np
-import pydicom
 
-from lungnode.lungs import coverage
-from lungnode.pixels import Gray, hounsfield, lung_window, read_image
-from lungnode.series import geometry, slice_headers
+class Split(StrEnum):
+    """What a sample is used for; a patient is whole in one of them."""
 
-STUDY_BLOCK: Final = 20  # slices, 40 mm: neighbours show the same lesion
-SARS_BLOCK: Final = 50  # numbers; many times the slices that one patient has there
+    TRAIN = "train"
+    VALIDATION = "validation"  # stops the training, calibrates, chooses the threshold
+    TEST = "test"  # measured once; never trained on, never chosen by
 
 
 @dataclass(frozen=True)
@@ -28,74 +21,9 @@ class Sample:
     source: str  # the collection it comes from
     path: Path
     positive: bool
-    group: str  # patient, or what stands for one; never split between training and validation
-    validation: bool = False  # in the collection's own validation list
-    healthy_scan: bool = False  # of a collection or study without any sick slice: lesions are painted into it
-
-
-def collect_samples(data: Path) -> list[Sample]:
-    """List every labelled slice below the folder of the development data, in a fixed order."""
-    return [
-        *covid_ct(data / "covid-ct"),
-        *sars(data / "sars-cov-2-ct"),
-        *luna(data / "luna16"),
-        *covid_ct_md(data / "dicom"),
-    ]
-
-
-def covid_ct(folder: Path) -> Iterator[Sample]:
-    """Yield the images of COVID-CT's official lists, grouped by patient."""
-    with (folder / "patients.csv").open(encoding="utf-8", newline="") as file:
-        patients = {(row["class"], row["file"]): row["patient_id"] for row in csv.DictReader(file)}
-    for part in ("train", "val"):
-        for label in ("COVID", "NonCOVID"):
-            names = (folder / f"{part}_{label}.txt").read_text(encoding="utf-8").split("\n")
-            for name in filter(None, (line.strip() for line in names)):
-                group = f"covid-ct/{patients[label, name]}"
-                yield Sample("covid-ct", folder / label / name, label == "COVID", group, part == "val")
-
-
-def sars(folder: Path) -> Iterator[Sample]:
-    """Yield the slices of SARS-CoV-2 CT, grouped by blocks of numbers."""
-    for label in ("COVID", "non-COVID"):
-        for path in sorted((folder / label).glob("*.jpg")):
-            group = f"sars/{label}/{int(path.stem) // SARS_BLOCK}"
-            yield Sample("sars-cov-2-ct", path, label == "COVID", group)
-
-
-def luna(folder: Path) -> Iterator[Sample]:
-    """Yield the slices of LUNA16, one a scan and all negative."""
-    for path in sorted(folder.glob("*.jpg")):
-        yield Sample("luna16", path, positive=False, group=f"luna16/{path.stem}", healthy_scan=True)
-
-
-def covid_ct_md(folder: Path) -> Iterator[Sample]:
-    """Yield the lung slices of two studies of COVID-CT-MD, grouped by blocks of neighbouring slices."""
-    labels = read_slice_labels(folder / "covid-P001-slices.csv")
-    for study in ("covid-P001", "normal-001"):
-        for number, path in enumerate(_lung_slices(folder / study)):
-            group = f"covid-ct-md/{study}/{number // STUDY_BLOCK}"
-            infected, healthy = labels.get(path.name, False), study.startswith("normal")
-            yield Sample("covid-ct-md", path, infected, group, healthy_scan=healthy)
-
-
-def _lung_slices(study: Path) -> list[Path]:
-    """Return the files of a study that show lung, from top to bottom."""
-    paths = sorted(study.glob("*.dcm"))
-    slices = geometry([h for path in paths for h in slice_headers(pydicom.dcmread(path), path)]).slices
-    cover = coverage(np.stack([read_gray(header.path) for header in slices]))
-    first, last = cover.first or 0, cover.last or 0
-    return [header.path for header in slices[first : last + 1]]
-
-
-def read_gray(path: Path) -> Gray:
-    """Read a slice as 8-bit gray, whatever its file type."""
-    if path.suffix == ".dcm":
-        return lung_window(hounsfield(pydicom.dcmread(path)))
-    return read_image(path.read_bytes())
-
-
-def read_slice_labels(file: Path) -> dict[str, bool]:
-    """Read which slices of a study show infection, by file name."""
-    with file.open(encoding="utf-8", newline="") as rows:
-        return {row["file"]: row["infected"] == "1" for row in csv.DictReader(rows)}
+    group: str  # patient, or what stands for one; never in two splits
+    split: Split | None = None  # None: the recipe draws it
+    study: str = ""  # slices of one study are judged together; "" for a picture that stands alone
+    healthy_scan: bool = False  # of a study without any sick slice: lesions may be painted into it
+    # sex, age, manufacturer, slice_thickness_mm, symptomatic, label_source: for tables and subgroups
+    attributes: Mapping[str, str] = field(default_factory=dict)

@@ -13,12 +13,13 @@ from lungnode.activation import show_maps
 from lungnode.errors import UnusableError
 from lungnode.lungs import Coverage, coverage
 from lungnode.pixels import Box, Gray, crop_box, model_input
-from lungnode.recipe import Recipe
+from lungnode.recipe import Input
 from lungnode.runtime import ClassMaps, Model, Probabilities, Slices
 from lungnode.series import MIN_SLICES, Candidate, SliceHeader, choose
+from lungnode.study_rule import study_probability
 from worker.conduct import Conduct, Stopwatch
 from worker.result import SliceFinding, StudyFinding, Verdict
-from worker.verdict import WHOLE, judge, study_probability, unseen
+from worker.verdict import WHOLE, judge, unseen
 
 # Yields for each slice, in the order asked, its whole matrix in the lung window, or why there is none.
 Reader = Callable[[Sequence[SliceHeader]], Iterator[Gray | UnusableError]]
@@ -143,10 +144,10 @@ def _find(run: _Run, stack: Stack, cover: Coverage) -> StudyFinding:
     if cover.first is not None and cover.last is not None:
         stack = stack.between(cover.first, cover.last)
     with run.watch.phase("preprocess"):
-        boxes, slices = preprocess(stack.grays, info.recipe)
+        boxes, slices = preprocess(stack.grays, info.recipe.input)
     with run.watch.phase("predict"):
         seen = predict(run.model, slices, run.conduct)
-    share, offset = info.recipe.suspicious_share, info.recipe.study_offset
+    share, offset = info.recipe.study.suspicious_share, info.decision.study_offset
     probability = study_probability(seen.probabilities, share, 0.0 if run.picked else offset)
     lacking = WHOLE if run.picked else unseen(stack.positions_mm, stack.candidate.geometry.spacing_mm, cover)
     verdict, reason = judge(probability, info.threshold, lacking)
@@ -166,7 +167,7 @@ def picture_findings(grays: Sequence[Gray], model: Model, conduct: Conduct) -> l
     """Classify pictures of single slices, a finding each."""
     if not grays:
         return []
-    boxes, slices = preprocess(grays, model.info.recipe)
+    boxes, slices = preprocess(grays, model.info.recipe.input)
     seen = predict(model, slices, conduct)
     findings = []
     for probability, class_map, box in zip(seen.probabilities, seen.class_maps, boxes, strict=True):
@@ -177,7 +178,7 @@ def picture_findings(grays: Sequence[Gray], model: Model, conduct: Conduct) -> l
     return findings
 
 
-def preprocess(grays: Sequence[Gray], recipe: Recipe) -> tuple[list[Box], Slices]:
+def preprocess(grays: Sequence[Gray], recipe: Input) -> tuple[list[Box], Slices]:
     """Crop and resize slices to the network's input; also return what of each matrix it shows."""
     boxes = [crop_box(gray, recipe.crop) for gray in grays]
     return boxes, np.stack([model_input(g, box, recipe.size) for g, box in zip(grays, boxes, strict=True)])
@@ -198,5 +199,5 @@ def predict(model: Model, slices: Slices, conduct: Conduct) -> Predicted:
         parts.append(model.predict(slices[start : start + model.batch]))
         conduct.proceed("predict", min(start + model.batch, len(slices)), len(slices))
     probabilities, class_maps = zip(*parts, strict=True)
-    shown = show_maps(np.concatenate(class_maps), model.info.recipe.map_scale)
+    shown = show_maps(np.concatenate(class_maps), model.info.decision.map_scale)
     return Predicted(np.concatenate(probabilities), shown)

@@ -6,9 +6,9 @@ from typing import Final
 
 from pydicom import Dataset
 
+from lungnode.model_folder import ModelInfo
 from lungnode.pixels import Gray
 from lungnode.rules import destinations_of
-from lungnode.runtime import ModelInfo
 from lungnode.series import choose
 from lungnode.settings import Settings
 from worker.loading import read_gray

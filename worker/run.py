@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 from db.models import Analysis, AnalysisState
 from db.session import transaction
 from db.work import ANALYSES, Claim, Retry, claim, fail, give_back, most_urgent
+from lungnode.model_folder import SHIPPED_MODEL
 from lungnode.rules import destinations_of
-from lungnode.runtime import SHIPPED_MODEL, Model, load_model
+from lungnode.runtime import Model, load_model
 from worker.analysis import analyse
 from worker.conduct import Conduct, Stopwatch
 from worker.hold import Node, Stopped, kept, new_owner

@@ -87,7 +87,7 @@ def _keep_log(**_: Any) -> None:
 
 
 def _analyses(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str, Any]:
-    from lungnode.runtime import SHIPPED_MODEL, describe_model  # noqa: PLC0415 - couriers need no model
+    from lungnode.model_folder import SHIPPED_MODEL, describe_model  # noqa: PLC0415 - couriers need no model
 
     describe_model(settings.analysis.model or SHIPPED_MODEL)
     child = _Child(app, settings, stopping)

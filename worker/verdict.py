@@ -1,19 +1,14 @@
-"""From slices to the study: its probability, and whether "negative" may be said at all."""
+"""The verdict on a study, and whether "negative" may be said at all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
 from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lungnode.lungs import Coverage
 from worker.result import Verdict
 
 GAP: Final = 1.5  # times the spacing: a wider step lacks slices
-CERTAIN: Final = 1e-6  # probabilities nearer to 0 or 1 have no usable logit
 MAX_MISSING: Final = 0.1  # of the lung's slices; a study's probability rests on as many
 MAX_HOLE_MM: Final = 20.0  # a hole wider than this can hide all of a small pneumonia
 MAX_CUT: Final = 0.2  # of the largest lung area: more of it on the outermost slice means that lung is cut off
@@ -41,20 +36,6 @@ class Unseen:
 
 
 WHOLE: Final = Unseen()
-
-
-def study_probability(probabilities: NDArray[np.float32], share: float, offset: float) -> float:
-    """Return the probability of a study from those of its slices.
-
-    It rests on the most suspicious `share` of the slices, at least one of them: pneumonia often fills a small
-    part of the lung, so that a mean over all would dilute it, and the highest slice alone would let one error
-    decide. The mean of their logits is lowered by `offset`, for the most suspicious slices of a healthy lung
-    are above its average too.
-    """
-    count = max(1, ceil(share * len(probabilities)))
-    clipped = np.sort(probabilities.astype(np.float64)).clip(CERTAIN, 1 - CERTAIN)[-count:]
-    logit = float(np.log(clipped / (1 - clipped)).mean()) - offset
-    return float(0.5 * (1 + np.tanh(0.5 * logit)))
 
 
 def unseen(positions_mm: Sequence[float], spacing_mm: float | None, cover: Coverage) -> Unseen:

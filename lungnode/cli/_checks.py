@@ -14,8 +14,8 @@ from pathlib import Path
 from db.session import is_current, open_engine
 from lungnode.broker import ping
 from lungnode.errors import LungnodeError, SettingsError
+from lungnode.model_folder import SHIPPED_MODEL, describe_model
 from lungnode.rules import keywords_of
-from lungnode.runtime import SHIPPED_MODEL, describe_model
 from lungnode.settings import Destination, Settings
 from worker.destination import echo
 

@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lungnode.errors import UnusableError
-from lungnode.runtime import SHIPPED_MODEL, ModelInfo, describe_model, load_model
+from lungnode.model_folder import SHIPPED_MODEL, ModelInfo, describe_model
+from lungnode.runtime import load_model
 from lungnode.settings import AnalysisSettings
 from worker.classify import Item, classify, unusable
 from worker.conduct import Conduct

@@ -1,7 +1,6 @@
 """Commands: models."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +42,7 @@ def show(
 ) -> None:
     """Show a model's card: data, recipe, figures, limits and licence."""
     from lungnode.errors import UnusableError  # noqa: PLC0415 - when called
-    from lungnode.runtime import describe_model, read_card, read_metrics  # noqa: PLC0415
+    from lungnode.model_folder import describe_model, read_card, read_metrics  # noqa: PLC0415
 
     known = _known(settings_of(context))
     found = [model for model in known if (model["name"] == name if name else model["active"])]
@@ -51,16 +50,16 @@ def show(
         raise UnusableError(f"No model is called {name}; there are {', '.join(m['name'] for m in known)}.")
     folder = Path(found[0]["path"])
     if as_json:
-        recipe = asdict(describe_model(folder).recipe)
+        recipe = describe_model(folder).recipe.model_dump(mode="json")
         typer.echo(json.dumps(found[0] | {"recipe": recipe, "metrics": read_metrics(folder)}, indent=2))
         return
     typer.echo(read_card(folder))
-    typer.echo(f"sha256 of the weights: {found[0]['digest']}")
+    typer.echo(f"sha256: {found[0]['digest']}")
 
 
 def _known(settings: "Settings") -> list[dict[str, Any]]:
     """Describe the model in use first, then the one that Lungnode ships where that is another."""
-    from lungnode.runtime import SHIPPED_MODEL, describe_model  # noqa: PLC0415 - when called
+    from lungnode.model_folder import SHIPPED_MODEL, describe_model  # noqa: PLC0415 - when called
 
     active = (settings.analysis.model or SHIPPED_MODEL).resolve()
     folders = dict.fromkeys((active, SHIPPED_MODEL.resolve()))

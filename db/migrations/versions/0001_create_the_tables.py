@@ -25,6 +25,41 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
+        "audit_events",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("actor", sa.String(length=255), nullable=False),
+        sa.Column("action", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.String(length=255), nullable=False),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("audit_events", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_audit_events_at"), ["at"], unique=False)
+
+    op.create_table(
+        "models",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("predecessor_id", sa.Integer(), nullable=True),
+        sa.Column("comparison", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("activated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["predecessor_id"],
+            ["models.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("digest"),
+    )
+    with op.batch_alter_table("models", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_models_state"), ["state"], unique=False)
+
+    op.create_table(
         "quarantined",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
@@ -65,6 +100,15 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_studies_state"), ["state"], unique=False)
         batch_op.create_index(batch_op.f("ix_studies_study_date"), ["study_date"], unique=False)
 
+    op.create_table(
+        "test_sets",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+    )
     op.create_table(
         "analyses",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -128,8 +172,8 @@ def upgrade() -> None:
         sa.Column("number_of_frames", sa.Integer(), nullable=False),
         sa.Column("images_in_acquisition", sa.Integer(), nullable=True),
         sa.Column("acquisition_number", sa.Integer(), nullable=True),
-        sa.Column("image_position", sa.JSON(), nullable=True),
-        sa.Column("image_orientation", sa.JSON(), nullable=True),
+        sa.Column("image_position", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("image_orientation", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
@@ -150,6 +194,41 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_instances_study_id"), ["study_id"], unique=False)
 
     op.create_table(
+        "labels",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("value", sa.String(length=16), nullable=False),
+        sa.Column("source", sa.String(length=16), nullable=False),
+        sa.Column("reader", sa.String(length=255), nullable=False),
+        sa.Column("labelled_on", sa.String(length=10), nullable=False),
+        sa.Column("symptomatic", sa.Boolean(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["study_id"],
+            ["studies.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("study_id", "source", "reader", "labelled_on"),
+    )
+    op.create_table(
+        "test_set_members",
+        sa.Column("test_set_id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("value", sa.String(length=16), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["study_id"],
+            ["studies.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["test_set_id"],
+            ["test_sets.id"],
+        ),
+        sa.PrimaryKeyConstraint("test_set_id", "study_id"),
+    )
+    with op.batch_alter_table("test_set_members", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_test_set_members_study_id"), ["study_id"], unique=False)
+
+    op.create_table(
         "deliveries",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("analysis_id", sa.Integer(), nullable=False),
@@ -164,7 +243,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("instances", sa.JSON(), nullable=False),
+        sa.Column("instances", sa.JSON(none_as_null=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["analysis_id"],
             ["analyses.id"],
@@ -199,11 +278,30 @@ def upgrade() -> None:
             batch_op.f("ix_outputs_series_instance_uid"), ["series_instance_uid"], unique=False
         )
 
+    op.create_table(
+        "shadow_results",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("analysis_id", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=255), nullable=False),
+        sa.Column("model_digest", sa.String(length=64), nullable=False),
+        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("probability", sa.Float(), nullable=True),
+        sa.Column("threshold", sa.Float(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["analysis_id"],
+            ["analyses.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("analysis_id", "model_digest"),
+    )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    op.drop_table("shadow_results")
     with op.batch_alter_table("outputs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_outputs_series_instance_uid"))
         batch_op.drop_index(batch_op.f("ix_outputs_analysis_id"))
@@ -213,6 +311,11 @@ def downgrade() -> None:
         batch_op.drop_index("ix_deliveries_due")
 
     op.drop_table("deliveries")
+    with op.batch_alter_table("test_set_members", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_test_set_members_study_id"))
+
+    op.drop_table("test_set_members")
+    op.drop_table("labels")
     with op.batch_alter_table("instances", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_instances_study_id"))
         batch_op.drop_index(batch_op.f("ix_instances_sop_instance_uid"))
@@ -226,6 +329,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_analyses_due")
 
     op.drop_table("analyses")
+    op.drop_table("test_sets")
     with op.batch_alter_table("studies", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_studies_study_date"))
         batch_op.drop_index(batch_op.f("ix_studies_state"))
@@ -235,5 +339,13 @@ def downgrade() -> None:
 
     op.drop_table("studies")
     op.drop_table("quarantined")
+    with op.batch_alter_table("models", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_models_state"))
+
+    op.drop_table("models")
+    with op.batch_alter_table("audit_events", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_audit_events_at"))
+
+    op.drop_table("audit_events")
     op.drop_table("associations")
     # ### end Alembic commands ###

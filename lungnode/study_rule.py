@@ -1,0 +1,23 @@
+"""From the probabilities of slices to the probability of their study."""
+
+from math import ceil
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+CERTAIN: Final = 1e-6  # probabilities nearer to 0 or 1 have no usable logit
+
+
+def study_probability(probabilities: NDArray[np.float32], share: float, offset: float) -> float:
+    """Return the probability of a study from those of its slices.
+
+    It rests on the most suspicious `share` of the slices, at least one of them: pneumonia often fills a small
+    part of the lung, so that a mean over all would dilute it, and the highest slice alone would let one error
+    decide. The mean of their logits is lowered by `offset`, for the most suspicious slices of a healthy lung
+    are above its average too.
+    """
+    count = max(1, ceil(share * len(probabilities)))
+    clipped = np.sort(probabilities.astype(np.float64)).clip(CERTAIN, 1 - CERTAIN)[-count:]
+    logit = float(np.log(clipped / (1 - clipped)).mean()) - offset
+    return float(0.5 * (1 + np.tanh(0.5 * logit)))
