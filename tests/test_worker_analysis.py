@@ -10,15 +10,16 @@ import pytest
 from pydicom import dcmread
 
 from lungnode.errors import UnusableError
+from lungnode.loading import read_grays
 from lungnode.model_folder import Decision
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.pixels import Gray
 from lungnode.series import SliceHeader, slice_headers
+from lungnode.stack import Reader
 from tests.ct_images import enhanced
 from tests.toy_model import MeanGray
-from worker.analysis import Reader, analyse
+from worker.analysis import analyse
 from worker.conduct import Conduct
-from worker.loading import read_grays
 from worker.result import StudyFinding, Verdict
 
 SLICES = 24

@@ -4,43 +4,23 @@ Nothing is read or written here: pixels come from a reader, time from a clock, a
 is asked between steps whether it goes on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from lungnode.activation import show_maps
-from lungnode.errors import UnusableError
-from lungnode.lungs import Coverage, coverage
+from lungnode.lungs import Coverage
 from lungnode.pixels import Box, Gray, crop_box, model_input
 from lungnode.recipe import Input
 from lungnode.runtime import ClassMaps, Model, Probabilities, Slices
 from lungnode.series import MIN_SLICES, Candidate, SliceHeader, choose
+from lungnode.stack import Reader, Stack, cover_stack, decode_stack
 from lungnode.study_rule import study_probability
 from worker.conduct import Conduct, Stopwatch
 from worker.result import SliceFinding, StudyFinding, Verdict
 from worker.verdict import WHOLE, judge, unseen
-
-# Yields for each slice, in the order asked, its whole matrix in the lung window, or why there is none.
-Reader = Callable[[Sequence[SliceHeader]], Iterator[Gray | UnusableError]]
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Decoded slices of one series, from top to bottom."""
-
-    candidate: Candidate
-    slices: tuple[SliceHeader, ...]
-    grays: tuple[Gray, ...]
-    positions_mm: tuple[float, ...]
-    failures: tuple[str, ...] = ()  # a sentence for each slice that could not be decoded
-
-    def between(self, first: int, last: int) -> "Stack":
-        """Return the slices from `first` to `last`, which is included."""
-        keep = slice(first, last + 1)
-        return Stack(
-            self.candidate, self.slices[keep], self.grays[keep], self.positions_mm[keep], self.failures
-        )
 
 
 @dataclass
@@ -88,7 +68,7 @@ def _first_chest(run: _Run, headers: Sequence[SliceHeader]) -> StudyFinding:
             verdict, reason = Verdict.ERROR, _undecodable(stack)
             continue
         with run.watch.phase("coverage"):
-            cover = _cover(stack)
+            cover = cover_stack(stack)
         run.notes.append(cover.reason)
         if cover.is_chest:
             return _find(run, stack, cover)
@@ -101,25 +81,12 @@ def _first_chest(run: _Run, headers: Sequence[SliceHeader]) -> StudyFinding:
 
 
 def _decode(run: _Run, candidate: Candidate) -> Stack:
-    kept, failures = [], []
-    total = len(candidate.slices)
     with run.watch.phase("decode"):
-        for index, gray in enumerate(run.read(candidate.slices)):
-            if isinstance(gray, UnusableError):
-                failures.append(str(gray))
-            else:
-                kept.append((index, gray))
-            run.conduct.proceed("decode", index + 1, total)
-    positions = candidate.geometry.positions_mm or tuple(-float(index) for index in range(total))
-    if failures:
-        run.notes.append(f"{len(failures)} of {total} slices could not be decoded; the first: {failures[0]}")
-    return Stack(
-        candidate,
-        tuple(candidate.slices[index] for index, _ in kept),
-        tuple(gray for _, gray in kept),
-        tuple(positions[index] for index, _ in kept),
-        tuple(failures),
-    )
+        stack = decode_stack(candidate, run.read, partial(run.conduct.proceed, "decode"))
+    if stack.failures:
+        failed, total = len(stack.failures), len(candidate.slices)
+        run.notes.append(f"{failed} of {total} slices could not be decoded; the first: {stack.failures[0]}")
+    return stack
 
 
 def _undecodable(stack: Stack) -> str:
@@ -128,21 +95,10 @@ def _undecodable(stack: Stack) -> str:
     return f"None of {len(stack.failures)} slices could be decoded; the first: {stack.failures[0]}"
 
 
-def _cover(stack: Stack) -> Coverage:
-    spacing = stack.slices[0].spacing_mm
-    return coverage(
-        np.stack(stack.grays),
-        spacing[1] if spacing else None,
-        stack.candidate.geometry.spacing_mm,
-        labelled_chest=stack.candidate.labelled_chest,
-    )
-
-
 def _find(run: _Run, stack: Stack, cover: Coverage) -> StudyFinding:
     """Predict every slice that covers the lung, and judge the study by them."""
     info = run.model.info
-    if cover.first is not None and cover.last is not None:
-        stack = stack.between(cover.first, cover.last)
+    stack = stack.of_lung(cover)
     with run.watch.phase("preprocess"):
         boxes, slices = preprocess(stack.grays, info.recipe.input)
     with run.watch.phase("predict"):

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lungnode.errors import UnusableError
+from lungnode.loading import read_gray, read_grays
 from lungnode.pixels import Gray, read_image
 from lungnode.runtime import Model
 from worker.analysis import analyse, picture_findings
 from worker.conduct import Conduct
 from worker.gather import Task
-from worker.loading import read_gray, read_grays
 from worker.result import SliceFinding, StudyFinding, Verdict
 
 

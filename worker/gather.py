@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from lungnode.errors import UnusableError
+from lungnode.loading import read_instance
 from lungnode.series import SliceHeader, slice_headers
-from worker.loading import read_instance
 
 PREAMBLE: Final = 128  # bytes before "DICM". Source: PS3.10 7.1
 PICTURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # how JPEG and PNG start

@@ -6,16 +6,16 @@ from typing import Final
 
 from pydicom import Dataset
 
+from lungnode.loading import Images, read_gray
 from lungnode.model_folder import ModelInfo
 from lungnode.pixels import Gray
 from lungnode.rules import destinations_of
 from lungnode.series import choose
 from lungnode.settings import Settings
-from worker.loading import read_gray
 from worker.outputs.compose import Composed, compose
 from worker.result import Context, SliceFinding, StudyFinding, Verdict
 from worker.results import groups_to_compose
-from worker.study import Images, Revision
+from worker.study import Revision
 
 _REPORT: Final = "sr"
 

@@ -13,17 +13,17 @@ from sqlalchemy.orm import Session
 from db.models import Analysis, AnalysisState
 from db.session import transaction
 from db.work import ANALYSES, Claim, Retry, claim, fail, give_back, most_urgent
+from lungnode.loading import Images, read_grays, read_images
 from lungnode.model_folder import SHIPPED_MODEL
 from lungnode.rules import destinations_of
 from lungnode.runtime import Model, load_model
 from worker.analysis import analyse
 from worker.conduct import Conduct, Stopwatch
 from worker.hold import Node, Stopped, kept, new_owner
-from worker.loading import read_grays
 from worker.making import compose_results, failed_finding
 from worker.result import StudyFinding, Verdict
 from worker.results import Staged, add_deliveries, commit, discard, stage
-from worker.study import Images, Revision, read_images, read_revision
+from worker.study import Revision, read_revision
 
 _LOG = logging.getLogger(__name__)
 _BACKOFF_S: Final = 5.0

@@ -1,18 +1,13 @@
 """What an analysis reads: one revision of a study, from its rows and its files."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydicom import Dataset
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.models import Analysis, Disposition, Instance, Output, Study
-from lungnode.errors import UnusableError
-from lungnode.series import SliceHeader, slice_headers
-from worker.loading import read_instance
 
 Reference = tuple[str, str, str]  # series, SOP class and SOP Instance UID
 
@@ -31,15 +26,6 @@ class Revision:
     reason: str  # of the last failure
     paths: tuple[Path, ...]
     predecessors: dict[str, tuple[Reference, ...]]  # the report of the revision before, by output group
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of a revision, as their headers say."""
-
-    headers: tuple[SliceHeader, ...]
-    sources: dict[str, Dataset]  # by SOP Instance UID, without pixels
-    unreadable: tuple[str, ...] = field(default=())  # a sentence each
 
 
 def read_revision(session: Session, analysis_id: int, archive: Path) -> Revision:
@@ -79,19 +65,3 @@ def _predecessors(session: Session, row: Analysis) -> dict[str, tuple[Reference,
         output.group: ((output.series_instance_uid, output.sop_class_uid, output.sop_instance_uid),)
         for _, output in found
     }
-
-
-def read_images(paths: Sequence[Path]) -> Images:
-    """Read the headers of all files; one that cannot be read is told, not raised."""
-    headers: list[SliceHeader] = []
-    sources: dict[str, Dataset] = {}
-    unreadable = []
-    for path in paths:
-        try:
-            instance = read_instance(path, pixels=False)
-            if "Rows" in instance:
-                headers += slice_headers(instance, path)
-                sources[str(instance.SOPInstanceUID)] = instance
-        except UnusableError as error:
-            unreadable.append(str(error))
-    return Images(tuple(headers), sources, tuple(unreadable))

@@ -7,11 +7,11 @@ import pytest
 from pydicom import dcmread
 
 from lungnode.errors import UnavailableError, UnusableError
+from lungnode.loading import read_gray, read_grays, read_instance
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.pixels import hounsfield, lung_window
 from lungnode.series import SliceHeader, slice_headers
 from worker.gather import gather
-from worker.loading import read_gray, read_grays, read_instance
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -11,10 +12,19 @@ from pydicom import Dataset
 
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.pixels import Gray, hounsfield, lung_window
-from lungnode.series import SliceHeader
+from lungnode.series import SliceHeader, slice_headers
 
 THREADS: Final = 4  # the codecs release the GIL
 AHEAD: Final = 16  # slices decoded before they are asked for
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a study, as their headers say."""
+
+    headers: tuple[SliceHeader, ...]
+    sources: dict[str, Dataset]  # by SOP Instance UID, without pixels
+    unreadable: tuple[str, ...] = field(default=())  # a sentence each
 
 
 def read_instance(path: Path, *, pixels: bool) -> Dataset:
@@ -34,6 +44,22 @@ def read_instance(path: Path, *, pixels: bool) -> Dataset:
         raise UnusableError(
             f"{path.name} cannot be read as DICOM: {type(error).__name__}, {error}."
         ) from error
+
+
+def read_images(paths: Sequence[Path]) -> Images:
+    """Read the headers of all files; one that cannot be read is told, not raised."""
+    headers: list[SliceHeader] = []
+    sources: dict[str, Dataset] = {}
+    unreadable = []
+    for path in paths:
+        try:
+            instance = read_instance(path, pixels=False)
+            if "Rows" in instance:
+                headers += slice_headers(instance, path)
+                sources[str(instance.SOPInstanceUID)] = instance
+        except UnusableError as error:
+            unreadable.append(str(error))
+    return Images(tuple(headers), sources, tuple(unreadable))
 
 
 def read_grays(slices: Sequence[SliceHeader]) -> Iterator[Gray | UnusableError]:
