@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
@@ -340,13 +341,23 @@ class RegisteredModel(Base):
     """A model that was taken into the registry; its folder lies below the models."""
 
     __tablename__ = "models"
+    # The database itself refuses a second active or a second shadow model, whoever promotes at once.
+    __table_args__ = (
+        Index(
+            "ix_models_in_use",
+            "state",
+            unique=True,
+            sqlite_where=text("state IN ('active', 'shadow')"),
+            postgresql_where=text("state IN ('active', 'shadow')"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
     version: Mapped[str] = mapped_column(String(64))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     path: Mapped[str] = mapped_column(Text)  # below the models
-    state: Mapped[str] = mapped_column(String(16), default=ModelState.CANDIDATE, index=True)
+    state: Mapped[str] = mapped_column(String(16), default=ModelState.CANDIDATE)
     predecessor_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))  # which was active before it
     comparison: Mapped[dict[str, Any]] = mapped_column(default=dict)  # with the active one, when promoted
     created_at: Mapped[datetime]
@@ -366,6 +377,7 @@ class ShadowResult(Base):
     verdict: Mapped[str] = mapped_column(String(16))
     probability: Mapped[float | None] = mapped_column(Float)
     threshold: Mapped[float] = mapped_column(Float)
+    reason: Mapped[str] = mapped_column(Text, default="")  # why there is no verdict
     seconds: Mapped[float] = mapped_column(Float)
     created_at: Mapped[datetime]
 

@@ -192,6 +192,11 @@ class Settings(BaseSettings):
         return self.data / "outputs"
 
     @property
+    def models(self) -> Path:
+        """Where registered models are kept; workers of every host read them here."""
+        return self.data / "models"
+
+    @property
     def database(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database_url or f"sqlite:///{self.data / 'lungnode.sqlite3'}"

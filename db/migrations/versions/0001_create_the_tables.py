@@ -57,7 +57,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest"),
     )
     with op.batch_alter_table("models", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_models_state"), ["state"], unique=False)
+        in_use = sa.text("state IN ('active', 'shadow')")
+        batch_op.create_index(
+            "ix_models_in_use", ["state"], unique=True, sqlite_where=in_use, postgresql_where=in_use
+        )
 
     op.create_table(
         "quarantined",
@@ -287,6 +290,7 @@ def upgrade() -> None:
         sa.Column("verdict", sa.String(length=16), nullable=False),
         sa.Column("probability", sa.Float(), nullable=True),
         sa.Column("threshold", sa.Float(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
@@ -340,7 +344,7 @@ def downgrade() -> None:
     op.drop_table("studies")
     op.drop_table("quarantined")
     with op.batch_alter_table("models", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_models_state"))
+        batch_op.drop_index("ix_models_in_use")
 
     op.drop_table("models")
     with op.batch_alter_table("audit_events", schema=None) as batch_op:
