@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from trainer.metrics import auc, best_threshold, intervals, measure
+from trainer.bootstrap import intervals
+from trainer.metrics import auc, best_threshold, measure
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.random(200) < 0.4

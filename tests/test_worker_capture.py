@@ -7,6 +7,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
+from lungnode.heatmap import overlay, upsample
 from tests.findings import (
     FRAME_OF_REFERENCE,
     NAMES,
@@ -18,7 +19,6 @@ from tests.findings import (
     finding,
 )
 from worker.outputs.compose import compose
-from worker.outputs.heatmap import overlay, upsample
 from worker.outputs.legend import annotate
 from worker.outputs.wording import identification
 

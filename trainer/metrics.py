@@ -1,8 +1,6 @@
-"""The paper's six metrics, with confidence intervals that respect patients."""
+"""The paper's six metrics, the ROC curve, and the threshold with the largest Youden index."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Final
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +8,6 @@ from scipy.stats import rankdata
 
 Labels = NDArray[np.bool_]  # shape (n,)
 Scores = NDArray[np.float64]  # shape (n,), probabilities or logits
-
-RESAMPLES: Final = 1000
-LEVEL: Final = (2.5, 97.5)  # percentiles: a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -27,6 +22,16 @@ class Metrics:
     auc: float
 
 
+@dataclass(frozen=True)
+class Confusion:
+    """How many of what was said to what."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
 def auc(scores: Scores, labels: Labels) -> float:
     """Return the area under the ROC curve by the rank formula; ties count half."""
     positives = int(labels.sum())
@@ -37,17 +42,29 @@ def auc(scores: Scores, labels: Labels) -> float:
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def measure(scores: Scores, labels: Labels, threshold: float) -> Metrics:
-    """Compute the six metrics; a score from the threshold on is positive."""
+def confusion(scores: Scores, labels: Labels, threshold: float) -> Confusion:
+    """Count the four outcomes; a score from the threshold on is positive."""
     said = scores >= threshold
-    tp, fp = int((said & labels).sum()), int((said & ~labels).sum())
-    fn, tn = int((~said & labels).sum()), int((~said & ~labels).sum())
+    return Confusion(
+        tp=int((said & labels).sum()),
+        fp=int((said & ~labels).sum()),
+        fn=int((~said & labels).sum()),
+        tn=int((~said & ~labels).sum()),
+    )
+
+
+def measure(scores: Scores, labels: Labels, threshold: float) -> Metrics:
+    """Compute the six metrics; a score from the threshold on is positive.
+
+    Source: the paper, equations 1 to 6.
+    """
+    of = confusion(scores, labels, threshold)
     return Metrics(
-        acc=_ratio(tp + tn, len(labels)),
-        sens=_ratio(tp, tp + fn),
-        spe=_ratio(tn, tn + fp),
-        iou=_ratio(tp, tp + fp + fn),
-        f1=_ratio(2 * tp, 2 * tp + fp + fn),
+        acc=_ratio(of.tp + of.tn, len(labels)),
+        sens=_ratio(of.tp, of.tp + of.fn),
+        spe=_ratio(of.tn, of.tn + of.fp),
+        iou=_ratio(of.tp, of.tp + of.fp + of.fn),
+        f1=_ratio(2 * of.tp, 2 * of.tp + of.fp + of.fn),
         auc=auc(scores, labels),
     )
 
@@ -56,36 +73,39 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-def intervals(
-    scores: Scores, labels: Labels, groups: Sequence[str], threshold: float, seed: int
-) -> dict[str, tuple[float, float]]:
-    """Return a 95 % interval of each metric.
+@dataclass(frozen=True)
+class Curve:
+    """An ROC curve from (0, 0) to (1, 1); a point a threshold, the highest first."""
 
-    The bootstrap draws whole groups: slices of one patient are no independent tests.
-    """
-    names, members = np.unique(np.asarray(groups), return_inverse=True)
-    rows = [np.flatnonzero(members == number) for number in range(len(names))]
-    random = np.random.default_rng(seed)
-
-    def resample() -> dict[str, float]:
-        drawn = np.concatenate([rows[number] for number in random.integers(len(rows), size=len(rows))])
-        return asdict(measure(scores[drawn], labels[drawn], threshold))
-
-    return _percentiles([resample() for _ in range(RESAMPLES)])
+    false_positive_rate: Scores
+    sensitivity: Scores
+    thresholds: Scores  # infinite at the first point, where nothing is positive
 
 
-def _percentiles(drawn: Sequence[dict[str, float]]) -> dict[str, tuple[float, float]]:
-    found = {}
-    for name in drawn[0]:
-        values = np.array([each[name] for each in drawn])
-        low, high = np.nanpercentile(values, LEVEL) if not np.isnan(values).all() else (np.nan, np.nan)
-        found[name] = (float(low), float(high))
-    return found
+def roc(scores: Scores, labels: Labels) -> Curve:
+    """Return the ROC curve; both classes must be there."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits, alarms = labels[order].cumsum()[last], (~labels[order]).cumsum()[last]
+    return Curve(
+        np.append(0.0, alarms / alarms[-1]),
+        np.append(0.0, hits / hits[-1]),
+        np.append(np.inf, scores[order][last]),
+    )
 
 
 def best_threshold(scores: Scores, labels: Labels, weights: Scores) -> float:
-    """Return the score from which the weighted sum of sensitivity and specificity is largest."""
-    order = np.argsort(scores)[::-1]
-    signed = np.where(labels[order], 1.0, -1.0) * weights[order]
-    gain = np.cumsum(signed)
-    return float(scores[order][int(gain.argmax())])
+    """Return a threshold with the largest weighted sum of sensitivity and specificity.
+
+    It lies half way between two scores, so that rounding elsewhere moves no score across it.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    gain = np.cumsum(np.where(labels[order], 1.0, -1.0) * weights[order])
+    last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
+    return between(ranked, int(last[gain[last].argmax()]))
+
+
+def between(ranked: Scores, index: int) -> float:
+    """Return a threshold half way between the score at `index` and the next lower one; highest first."""
+    return float(ranked[index : index + 2].mean())

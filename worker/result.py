@@ -3,12 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
-
+from lungnode.heatmap import ClassMap
 from lungnode.pixels import Box
-
-ClassMap = NDArray[np.float32]  # shape (rows, columns) of the network's last map, in [0, 1]
 
 
 class Verdict(StrEnum):

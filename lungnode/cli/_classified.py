@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lungnode.errors import UnusableError
+from lungnode.heatmap import overlay, spread_highest, upsample
 from lungnode.loading import read_instance
 from lungnode.model_folder import SHIPPED_MODEL, ModelInfo, describe_model
 from lungnode.runtime import load_model
@@ -26,7 +27,6 @@ from worker.classify import Item, classify, unusable
 from worker.conduct import Conduct
 from worker.gather import Task, gather
 from worker.outputs.compose import compose
-from lungnode.heatmap import overlay, spread_highest, upsample
 from worker.outputs.legend import annotate
 from worker.outputs.wording import RESEARCH_NOTICE, slice_title
 from worker.result import Context, SliceFinding, Verdict

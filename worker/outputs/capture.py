@@ -12,10 +12,11 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
 from pydicom.valuerep import DSfloat
 
+from lungnode.heatmap import Color
 from worker.outputs.frames import source_image
 from worker.outputs.header import add_source_facts, header, with_file_meta
 from worker.outputs.plane import Plane, plane_of
-from worker.outputs.rle import Color, encode_rle
+from worker.outputs.rle import encode_rle
 from worker.outputs.wording import slice_title
 from worker.result import Context, SliceFinding
 

@@ -10,11 +10,11 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from lungnode.heatmap import overlay, spread_highest, upsample
 from lungnode.pixels import Gray
 from worker.outputs.capture import SUMMARY_NUMBER, Picture, compose_capture, compose_summary
 from worker.outputs.evidence import used_images
 from worker.outputs.header import KINDS, SOURCE_CHARACTER_SET
-from worker.outputs.heatmap import overlay, spread_highest, upsample
 from worker.outputs.legend import annotate
 from worker.outputs.multiframe import compose_captures
 from worker.outputs.parametric import compose_map

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from worker.outputs.rle import Color
+from lungnode.heatmap import Color
 
 Paint = tuple[int, int, int]
 

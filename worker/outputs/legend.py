@@ -5,9 +5,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lungnode.heatmap import FLOOR, Color, colors
 from worker.outputs.drawing import WHITE, font
-from worker.outputs.heatmap import FLOOR, colors
-from worker.outputs.rle import Color
 
 SMALLEST_LETTERS: Final = 7
 _BLACK: Final = (0, 0, 0)

@@ -16,10 +16,10 @@ from highdicom.pm import RealWorldValueMapping
 from pydicom.dataset import Dataset
 
 from lungnode import codes
+from lungnode.heatmap import Activation, upsample
 from worker.outputs.evidence import hierarchical_reference
 from worker.outputs.frames import add_functional_groups
 from worker.outputs.header import add_source_facts, header, with_file_meta
-from worker.outputs.heatmap import Activation, upsample
 from worker.outputs.plane import Plane, plane_of
 from worker.result import Context, SliceFinding
 

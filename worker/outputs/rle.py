@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-Color = NDArray[np.uint8]  # shape (rows, columns, 3), RGB
+from lungnode.heatmap import Color
 
 HEADER_BYTES: Final = 64  # G.5: the number of segments and 15 offsets
 

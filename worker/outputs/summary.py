@@ -7,10 +7,9 @@ from typing import Final
 
 import numpy as np
 
+from lungnode.heatmap import Color, spread_highest
 from worker.outputs.capture import Picture
 from worker.outputs.drawing import BACKGROUND, FAINT, PANEL, SOFT, WHITE, Canvas, Paint
-from worker.outputs.heatmap import spread_highest
-from worker.outputs.rle import Color
 from worker.outputs.wording import FINDING, conclusion, image_name, notice, plain, slices_in_words
 from worker.result import Context, StudyFinding, Verdict
 

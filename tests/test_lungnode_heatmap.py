@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from lungnode.heatmap import ANCHORS, FLOOR, colors, overlay, spread_highest, upsample
 from lungnode.pixels import Box
-from worker.outputs.heatmap import ANCHORS, FLOOR, colors, overlay, spread_highest, upsample
 
 
 def test_outside_the_box_that_the_network_saw_nothing_is_active() -> None:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lungnode.pixels import Box, Gray
-from worker.outputs.rle import Color
-from worker.result import ClassMap
 
+ClassMap = NDArray[np.float32]  # shape (rows, columns) of the network's last map, in [0, 1]
 Activation = NDArray[np.float32]  # shape (rows, columns) of the source matrix, in [0, 1]
+Color = NDArray[np.uint8]  # shape (rows, columns, 3), RGB
 
 # Our own scale, with lightness rising evenly from violet to yellow, so that it reads in gray and for the
 # colour-blind as well. RGB at equal steps of activation.
