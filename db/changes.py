@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from db import audit
 from db.intake import open_study_uids, queue_analysis
 from db.models import (
     Analysis,
@@ -13,10 +14,14 @@ from db.models import (
     Delivery,
     DeliveryState,
     Instance,
+    Label,
     Output,
+    ShadowResult,
     Study,
     StudyState,
+    TestSetMember,
 )
+from db.test_sets import sets_that_hold
 from lungnode.errors import UnusableError
 
 
@@ -38,12 +43,33 @@ def reanalyse(session: Session, study: Study, priority: int, now: datetime) -> A
     return queue_analysis(session, study, priority, now)
 
 
-def delete_study(session: Session, study: Study, now: datetime) -> None:
-    """Delete every row of a study; its files are the caller's.
+def delete_study(session: Session, study: Study, now: datetime, *, force: bool = False) -> None:
+    """Delete every row of a study, its labels too; its files are the caller's.
+
+    Args:
+        session: In a transaction of the caller's.
+        study: What to delete.
+        now: The time of the audit event.
+        force: Delete it from frozen test sets as well: nothing can be measured with them any more.
 
     Raises:
-        UnusableError: The study is being received, analysed or delivered.
+        UnusableError: The study is being received, analysed or delivered, or is in a frozen test set.
     """
+    uid = study.study_instance_uid
+    frozen_in = sets_that_hold(session, study)
+    if frozen_in and not force:
+        raise UnusableError(
+            f"Study {uid} is in the frozen test set {', '.join(frozen_in)}, which is worthless without it; "
+            "--force deletes it all the same."
+        )
+    _refuse_while_at_work(session, study, now)
+    labels = session.scalar(select(func.count()).where(Label.study_id == study.id))
+    # What the labels said is not kept: whoever deletes a study may have to forget it.
+    audit.record(session, "study deleted", uid, now, labels=labels, test_sets=frozen_in)
+    _delete_rows(session, study)
+
+
+def _refuse_while_at_work(session: Session, study: Study, now: datetime) -> None:
     uid = study.study_instance_uid
     if uid in open_study_uids(session, now):
         raise UnusableError(f"Study {uid} is being received; wait until its association has ended.")
@@ -54,12 +80,19 @@ def delete_study(session: Session, study: Study, now: datetime) -> None:
     )
     if busy is not None or session.scalar(sending.limit(1)) is not None:
         raise UnusableError(f"Study {uid} is being analysed or delivered; try again when that is over.")
+
+
+def _delete_rows(session: Session, study: Study) -> None:
+    analyses = select(Analysis.id).where(Analysis.study_id == study.id)
     for statement in (
+        delete(ShadowResult).where(ShadowResult.analysis_id.in_(analyses)),
         delete(Delivery).where(Delivery.analysis_id.in_(analyses)),
         delete(Output).where(Output.analysis_id.in_(analyses)),
         delete(Analysis).where(Analysis.study_id == study.id),
         delete(Instance).where(Instance.study_id == study.id),
-        delete(AssociationStudy).where(AssociationStudy.study_instance_uid == uid),
+        delete(AssociationStudy).where(AssociationStudy.study_instance_uid == study.study_instance_uid),
+        delete(Label).where(Label.study_id == study.id),
+        delete(TestSetMember).where(TestSetMember.study_id == study.id),
         delete(Study).where(Study.id == study.id),
     ):
         session.execute(statement.execution_options(synchronize_session=False))
