@@ -82,7 +82,7 @@ class _TensorFlowModel:
 
             from lungnode.network import build_network, set_weights  # noqa: PLC0415
 
-        network = build_network(info.size, info.recipe.network.stages)
+        network = build_network(info.recipe.network, info.size)
         set_weights(network, weights)
         self._info = info
         self._batch = batch

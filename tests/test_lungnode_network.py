@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lungnode.recipe import Network
 from tests.resnet_reference import random_weights, stage_maps
 
 SIZE = 43
@@ -25,9 +26,11 @@ def gray() -> NDArray[np.uint8]:
 
 
 def pooled(network: Any, weights: dict[str, NDArray[np.float32]], gray: NDArray[np.uint8], stage: int) -> Any:
-    extractor = network.build_extractor(SIZE, (stage,))
+    model = network.build_network(Network(topology="v1.5", stages=(stage,)), SIZE)
+    extractor, _ = network.split_network(model, stage)
     network.set_weights(extractor, weights)
-    return np.asarray(extractor(gray[np.newaxis, ..., np.newaxis].astype(np.float32), training=False))[0]
+    maps = np.asarray(extractor(gray[np.newaxis, ..., np.newaxis].astype(np.float32), training=False))
+    return maps[0].mean(axis=(0, 1))
 
 
 @pytest.mark.parametrize("stage", [2, 4])
@@ -53,44 +56,42 @@ def test_the_initial_weights_fit_the_network(
 def test_the_logit_is_the_mean_of_the_class_map(
     network: Any, gray: NDArray[np.uint8], stages: tuple[int, ...]
 ) -> None:
-    model = network.build_network(SIZE, stages)
+    model = network.build_network(Network(stages=stages), SIZE)
 
     maps, logits = model(gray[np.newaxis, ..., np.newaxis].astype(np.float32), training=False)
 
     np.testing.assert_allclose(np.asarray(maps).mean(axis=(1, 2)), np.asarray(logits), rtol=1e-4, atol=1e-5)
 
 
-def test_a_linear_function_of_pooled_features_is_the_logit_of_the_class_map(
-    network: Any, gray: NDArray[np.uint8]
+@pytest.mark.parametrize("stages", [(3,), (2, 3)])
+@pytest.mark.parametrize("frozen", [0, 1, 2, 3, 4])
+def test_the_two_parts_of_a_split_network_are_the_network(
+    network: Any, gray: NDArray[np.uint8], stages: tuple[int, ...], frozen: int
 ) -> None:
-    weights = random_weights(seed=3)
-    kernel = np.random.default_rng(4).standard_normal(512 + 1024).astype(np.float32)
-    weights |= {
-        "class_map.weight": kernel.reshape(1, -1, 1, 1),
-        "class_map.bias": np.array([0.5], np.float32),
-    }
-    model, extractor = network.build_network(SIZE, (2, 3)), network.build_extractor(SIZE, (2, 3))
-    network.set_weights(model, weights)
-    network.set_weights(extractor, weights)
+    model = network.build_network(Network(stages=stages), SIZE)
     image = gray[np.newaxis, ..., np.newaxis].astype(np.float32)
 
-    _, logits = model(image, training=False)
+    trunk, rest = network.split_network(model, frozen)
 
-    expected = np.asarray(extractor(image, training=False))[0] @ kernel + 0.5
-    np.testing.assert_allclose(np.asarray(logits)[0, 0], expected, rtol=1e-3, atol=1e-3)
+    for whole, part in zip(model(image), rest(trunk(image)), strict=True):
+        np.testing.assert_allclose(np.asarray(part), np.asarray(whole), rtol=1e-5, atol=1e-6)
+    shared = {id(variable) for variable in [*trunk.variables, *rest.variables]}
+    assert shared == {id(variable) for variable in model.variables}
 
 
 def test_weights_come_back_under_the_names_and_in_the_layout_they_were_set(network: Any) -> None:
     weights = random_weights(seed=5, last_stage=2)
-    extractor = network.build_extractor(SIZE, (2,))
+    trunk, _ = network.split_network(network.build_network(Network(topology="v1.5", stages=(2,)), SIZE), 2)
 
-    network.set_weights(extractor, weights)
+    network.set_weights(trunk, weights)
 
-    found = network.get_weights(extractor)
+    found = network.get_weights(trunk)
     assert found.keys() == weights.keys()
     assert all(np.array_equal(found[name], weights[name]) for name in weights)
 
 
 def test_a_missing_weight_is_an_error(network: Any) -> None:
-    with pytest.raises(KeyError, match=r"bn1\.weight"):
-        network.set_weights(network.build_extractor(SIZE, (1,)), {"conv1.weight": np.zeros((64, 3, 7, 7))})
+    with pytest.raises(KeyError, match=r"conv1\.bias"):
+        network.set_weights(
+            network.build_network(Network(stages=(1,)), SIZE), {"conv1.weight": np.zeros((64, 3, 7, 7))}
+        )

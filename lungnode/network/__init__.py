@@ -1,0 +1,14 @@
+"""The networks: a backbone's residual, Inception or VGG stages, and a class-map head.
+
+    gray (n, size, size, 1) -> normalisation -> stem -> stages 1 to 4 -> head -> class maps, logits
+
+Every backbone is cut into a stem and four stages of the same strides, 4, 8, 16 and 32, so a recipe's
+`stages` and `frozen` mean the same for each of them. Only the stages that the head needs are built.
+
+Importing this package imports TensorFlow.
+"""
+
+from lungnode.network.build import build_network, split_network
+from lungnode.network.weights import Weights, get_weights, set_weights, write_weights
+
+__all__ = ["Weights", "build_network", "get_weights", "set_weights", "split_network", "write_weights"]
