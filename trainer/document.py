@@ -1,0 +1,83 @@
+"""The figures of an evaluation as one JSON document: `evaluate --json` prints it, a model keeps it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final, Literal
+
+from lungnode.errors import UnusableError
+from lungnode.model_folder import ModelInfo
+from trainer.bootstrap import intervals
+from trainer.calibration import brier, reliability
+from trainer.evaluate import Evaluation, Scored
+from trainer.metrics import confusion, measure
+
+Level = Literal["slices", "studies"]
+SEED: Final = 0  # of the bootstrap: the same samples have the same intervals
+DIGITS: Final = 4
+
+
+def document(evaluation: Evaluation, level: Level = "slices") -> dict[str, Any]:
+    """Return the figures of one model at one level.
+
+    Raises:
+        UnusableError: Studies are asked for and no sample belongs to one.
+    """
+    info = evaluation.info
+    return {
+        **figures(scored(evaluation, level), info.threshold),
+        "threshold": info.threshold,
+        "model": name(info),
+        "level": level,
+        "data": {"digest": evaluation.digest, "test_set": evaluation.test_set or None},
+    }
+
+
+def figures(chosen: Scored, threshold: float) -> dict[str, Any]:
+    """Return counts, metrics, intervals and calibration; what is undefined is None."""
+    scores, labels = chosen.scores, chosen.labels
+    bounds = intervals(scores, labels, chosen.groups, threshold, SEED)
+    return {
+        "n": len(labels),
+        "positive": int(labels.sum()),
+        "groups": len(set(chosen.groups)),
+        **{key: plain(value) for key, value in asdict(measure(scores, labels, threshold)).items()},
+        "confidence_intervals": {key: [plain(low), plain(high)] for key, (low, high) in bounds.items()},
+        "confusion": asdict(confusion(scores, labels, threshold)),
+        "ece": plain(reliability(scores, labels).ece),
+        "brier": plain(brier(scores, labels)),
+    }
+
+
+def scored(evaluation: Evaluation, level: Level) -> Scored:
+    """Return what was said at a level.
+
+    Raises:
+        UnusableError: No sample belongs to a study.
+    """
+    if level == "slices":
+        return evaluation.slices
+    if evaluation.studies is None:
+        raise UnusableError("No sample belongs to a study: there is nothing to measure at study level.")
+    return evaluation.studies
+
+
+def name(info: ModelInfo) -> str:
+    """Name a model so that it can be told from every other."""
+    return f"{info.name} {info.version} (sha256 {info.digest})"
+
+
+def plain(value: float) -> float | None:
+    """Round; JSON has no NaN."""
+    return None if math.isnan(value) else round(value, DIGITS)
+
+
+def both_classes(labels: Sequence[bool], where: str) -> None:
+    """Make sure that there is something to tell apart.
+
+    Raises:
+        UnusableError: A class is empty.
+    """
+    for wanted, word in ((True, "positive"), (False, "negative")):
+        if wanted not in labels:
+            raise UnusableError(f"{where} holds no {word} sample; both classes are needed to measure.")

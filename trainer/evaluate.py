@@ -1,0 +1,150 @@
+"""What a model says of labelled slices, and of the studies that they belong to; measured as a worker does."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungnode.activation import show_maps
+from lungnode.heatmap import ClassMap, upsample
+from lungnode.lungs import lung_mask
+from lungnode.model_folder import ModelInfo
+from lungnode.pixels import Box, Gray, crop_box, model_input
+from lungnode.runtime import Model
+from lungnode.study_rule import CERTAIN, study_probability
+from trainer.grays import load_gray
+from trainer.manifest import digest_samples
+from trainer.metrics import Labels, Scores
+from trainer.samples import Sample
+
+THREADS: Final = 4  # the codecs release the GIL
+PART: Final = 32  # slices decoded before the model is asked
+
+Progress = Callable[[int, int], None]  # slices done, of how many
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was said of slices or of studies, and what is true of them."""
+
+    names: tuple[str, ...]  # the path of a slice, the UID or name of a study
+    groups: tuple[str, ...]  # patients
+    labels: Labels
+    scores: Scores  # probabilities
+    first: NDArray[np.intp]  # the sample, or the first sample of the study: it has the attributes
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the class map of an infected slice lies."""
+
+    index: int  # of the sample
+    class_map: ClassMap  # in [0, 1], as a heatmap shows it
+    box: Box  # of the slice, which the network saw
+    inside: float  # share of what is shown that lies in the lung; NaN where nothing is shown or no lung found
+    lung: float  # share of the box that is lung: what a map that knows nothing would have
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one list of samples."""
+
+    info: ModelInfo
+    samples: tuple[Sample, ...]
+    slices: Scored
+    studies: Scored | None  # None where no sample belongs to a study
+    located: tuple[Located, ...]  # every infected slice
+    digest: str  # SHA-256 of what was measured on: files and labels, or a frozen set's own
+    test_set: str = ""  # name of the frozen set
+
+    def logits(self) -> Scores:
+        """Return the slices' logits as the network gives them, before calibration."""
+        clipped = self.slices.scores.clip(CERTAIN, 1 - CERTAIN)
+        decision = self.info.decision
+        logits: Scores = (np.log(clipped / (1 - clipped)) - decision.intercept) / decision.slope
+        return logits
+
+
+def evaluate(model: Model, samples: Sequence[Sample], progress: Progress | None = None) -> Evaluation:
+    """Let the model judge every sample, and every study by its samples.
+
+    Raises:
+        UnusableError: A file cannot be read as a slice.
+        UnavailableError: A file is away.
+    """
+    scores: list[float] = []
+    located: list[Located] = []
+    for part in _parts(samples, model.info):
+        probabilities, class_maps = model.predict(np.stack([seen.image for seen in part]))
+        shown = show_maps(class_maps, model.info.decision.map_scale)
+        located += [
+            _locate(len(scores) + place, seen, class_map)
+            for place, (seen, class_map) in enumerate(zip(part, shown, strict=True))
+            if samples[len(scores) + place].positive
+        ]
+        scores += probabilities.tolist()
+        if progress:
+            progress(len(scores), len(samples))
+    slices = _slices(samples, np.array(scores, np.float64))
+    studies = _studies(slices, samples, model.info)
+    return Evaluation(model.info, tuple(samples), slices, studies, tuple(located), digest_samples(samples))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A slice, and what of it the network sees."""
+
+    gray: Gray
+    box: Box
+    image: Gray  # shape (size, size)
+
+
+def _parts(samples: Sequence[Sample], info: ModelInfo) -> Iterator[list[_Seen]]:
+    def see(sample: Sample) -> _Seen:
+        gray = load_gray(sample)
+        box = crop_box(gray, info.recipe.input.crop)
+        return _Seen(gray, box, model_input(gray, box, info.size))
+
+    with ThreadPoolExecutor(THREADS, "read") as pool:
+        for start in range(0, len(samples), PART):
+            yield list(pool.map(see, samples[start : start + PART]))
+
+
+def _locate(index: int, seen: _Seen, class_map: ClassMap) -> Located:
+    lung = lung_mask(seen.gray)
+    activation = upsample(class_map, seen.box, *seen.gray.shape)
+    total = float(activation.sum())
+    box = lung[seen.box.top : seen.box.bottom, seen.box.left : seen.box.right]
+    inside = float(activation[lung].sum()) / total if total and lung.any() else float("nan")
+    return Located(index, class_map, seen.box, inside, float(box.mean()))
+
+
+def _slices(samples: Sequence[Sample], scores: Scores) -> Scored:
+    return Scored(
+        tuple(str(sample.path) for sample in samples),
+        tuple(sample.group for sample in samples),
+        np.array([sample.positive for sample in samples], np.bool_),
+        scores,
+        np.arange(len(samples)),
+    )
+
+
+def _studies(slices: Scored, samples: Sequence[Sample], info: ModelInfo) -> Scored | None:
+    """Judge each study by its slices; one with a sick slice is sick."""
+    names = np.array([sample.study for sample in samples])
+    studies = [study for study in dict.fromkeys(names.tolist()) if study]
+    if not studies:
+        return None
+    rows = [np.flatnonzero(names == study) for study in studies]
+    share, offset = info.recipe.study.suspicious_share, info.decision.study_offset
+    found = [study_probability(slices.scores[of].astype(np.float32), share, offset) for of in rows]
+    return Scored(
+        tuple(studies),
+        tuple(samples[of[0]].group for of in rows),
+        np.array([slices.labels[of].any() for of in rows]),
+        np.array(found),
+        np.array([of[0] for of in rows]),
+    )
