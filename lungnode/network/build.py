@@ -5,7 +5,7 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from lungnode.network import resnet50
+from lungnode.network import googlenet, resnet50, vgg16
 from lungnode.network.head import add_head
 from lungnode.network.layout import LAST_STAGE, Layout, normalise
 from lungnode.recipe import Network
@@ -64,4 +64,10 @@ def split_network(model: Any, frozen: int) -> tuple[Any, Any]:
 
 
 def _layout(network: Network) -> Layout:
-    return resnet50.layout(network)
+    match network.backbone:
+        case "resnet50":
+            return resnet50.layout(network.topology)
+        case "vgg16":
+            return vgg16.layout()
+        case "googlenet":
+            return googlenet.layout()

@@ -13,7 +13,6 @@ from typing import Any, Final
 from keras import layers
 
 from lungnode.network.layout import Layout, convolve, max_pool
-from lungnode.recipe import Network
 
 # Units (bottlenecks) and output channels of the residual stages 1 to 4. Source: arXiv:1512.03385, table 1.
 UNITS: Final = (3, 4, 6, 3)
@@ -21,9 +20,9 @@ CHANNELS: Final = (256, 512, 1024, 2048)
 EXPANSION: Final = 4  # output channels of a bottleneck per inner channel
 
 
-def layout(network: Network) -> Layout:
+def layout(topology_name: str) -> Layout:
     """Return the parts of the backbone."""
-    topology = _TOPOLOGIES[network.topology]
+    topology = _TOPOLOGIES[topology_name]
     first, second, third, fourth = (partial(topology.stage, number) for number in range(1, 5))
     return Layout(topology.stem, (first, second, third, fourth))
 
