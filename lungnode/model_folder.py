@@ -66,6 +66,29 @@ class ModelInfo:
         return self.recipe.input.size
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a model lies, and which one it has to be."""
+
+    folder: Path
+    digest: str = ""  # of a registered model; empty: whatever lies there
+
+
+def verified(place: Place) -> ModelInfo:
+    """Describe the model of a place, after a look at whether it is the one that has to be there.
+
+    Raises:
+        UnusableError: It is another one, or a file of it is missing or cannot be read.
+    """
+    info = describe_model(place.folder)
+    if place.digest and info.digest != place.digest:
+        raise UnusableError(
+            f"The model in {place.folder} is not the registered one: "
+            f"its SHA-256 is {info.digest[:12]}, not {place.digest[:12]}."
+        )
+    return info
+
+
 def describe_model(folder: Path) -> ModelInfo:
     """Read what a model's folder says of itself, without loading the network.
 

@@ -87,7 +87,7 @@ class Bench:
     def analyse(self) -> list[int]:
         """Do what a worker does for one message."""
         node = Node(self.engine, self.settings, lambda: self.stopping, lambda: self.now)
-        return Analyst(node, self.model).analyse_most_urgent()
+        return Analyst(node, lambda _folder, _batch: self.model).analyse_most_urgent()
 
     def row(self, row_id: int) -> Analysis:
         """Return what is written down, outputs and deliveries included."""

@@ -6,23 +6,25 @@ import traceback
 from threading import Event
 from typing import Any, Final
 
-import numpy as np
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Analysis, AnalysisState
+from db.registry import model_in_use
 from db.session import transaction
 from db.work import ANALYSES, Claim, Retry, claim, fail, give_back, most_urgent
 from lungnode.loading import Images, read_grays, read_images
-from lungnode.model_folder import SHIPPED_MODEL
+from lungnode.model_folder import ModelInfo
 from lungnode.rules import destinations_of
 from lungnode.runtime import Model, load_model
 from worker.analysis import analyse
 from worker.conduct import Conduct, Stopwatch
 from worker.hold import Node, Stopped, kept, new_owner
 from worker.making import compose_results, failed_finding
+from worker.models import Loader, WarmModel
 from worker.result import StudyFinding, Verdict
 from worker.results import Staged, add_deliveries, commit, discard, stage
+from worker.shadow import Analysed, Shadow
 from worker.study import Revision, read_revision
 
 _LOG = logging.getLogger(__name__)
@@ -36,14 +38,29 @@ _ENDS: Final = {
 
 
 class Analyst:
-    """One warm model, and the rows it works on."""
+    """The model in use, warm, and the rows it works on; each analysis has one model from start to end."""
 
-    def __init__(self, node: Node, model: Model | None = None) -> None:
-        settings = node.settings.analysis
+    def __init__(self, node: Node, load: Loader = load_model) -> None:
         self._node = node
-        self._model = model or load_model(settings.model or SHIPPED_MODEL, settings.batch)
-        size = self._model.info.size
-        self._model.predict(np.zeros((self._model.batch, size, size), np.uint8))  # the first call is slow
+        self._active = WarmModel(node, load, "active")
+        self._shadow = Shadow(node, load)
+        self._analysed: Analysed | None = None  # what the shadow has not judged yet
+
+    def warm_up(self) -> Model:
+        """Load the model in use if it is not yet, and return it.
+
+        Raises:
+            UnavailableError: It cannot be used and none was loaded before, or the database is away.
+        """
+        with transaction(self._node.engine) as session:
+            place = model_in_use(session, self._node.settings)
+        return self._active.at(place)
+
+    def judge_in_shadow(self) -> None:
+        """Let the model in the shadow, if any, judge the study that was analysed last."""
+        analysed, self._analysed = self._analysed, None
+        if analysed is not None:
+            self._shadow.judge(analysed)
 
     def analyse_most_urgent(self) -> list[int]:
         """Analyse the most urgent study that is due, if any; return the deliveries that can start.
@@ -51,6 +68,7 @@ class Analyst:
         A message only says that there is work: with a backlog, the study it was sent for may have to wait.
         """
         node, lease_s = self._node, self._node.settings.analysis.lease_s
+        model = self.warm_up()
         with transaction(node.engine) as session:
             held = _claim_most_urgent(session, node)
             if held is None:
@@ -58,7 +76,7 @@ class Analyst:
             revision = read_revision(session, held.row_id, node.settings.archive)
         try:
             with kept(node, held, lease_s) as lost:
-                return self._analyse(held, revision, lost)
+                return self._analyse(held, revision, model, lost)
         except Stopped:
             with transaction(node.engine) as session:
                 give_back(session, held, node.clock())
@@ -67,47 +85,55 @@ class Analyst:
             self._fail(held, revision, error)
         return []
 
-    def _analyse(self, held: Claim, revision: Revision, lost: Event) -> list[int]:
+    def _analyse(self, held: Claim, revision: Revision, model: Model, lost: Event) -> list[int]:
         watch = Stopwatch(time.monotonic)
         with watch.phase("read"):
             images = read_images(revision.paths)
-        finding, seconds = self._find(revision, images, lost)
+        finding, seconds = self._find(revision, images, model, lost)
         watch.seconds |= seconds
         with watch.phase("compose"):
-            composed = compose_results(finding, revision, images, self._node.settings, self._model.info)
+            composed = compose_results(finding, revision, images, self._node.settings, model.info)
         with watch.phase("write"):
             staged = stage(self._node.settings.outputs, revision, composed)
         try:
-            values = self._values(finding, images, watch.seconds)
-            return self._keep(held, revision, finding, values, staged)
+            values = self._values(finding, model.info) | {
+                "details": _details(finding, images),
+                "phases": {name: round(value, 3) for name, value in watch.seconds.items()},
+            }
+            first = self._keep(held, revision, finding, values, staged)
         finally:
             discard(staged)
+        if first is not None and finding.slices:
+            self._analysed = Analysed(held.row_id, images, model.info.digest)
+        return first or []
 
-    def _find(self, revision: Revision, images: Images, lost: Event) -> tuple[StudyFinding, dict[str, float]]:
+    def _find(
+        self, revision: Revision, images: Images, model: Model, lost: Event
+    ) -> tuple[StudyFinding, dict[str, float]]:
         if revision.attempts > self._node.settings.analysis.max_attempts:
-            return failed_finding(revision, images, self._model.info.threshold), {}
+            return failed_finding(revision, images, model.info.threshold), {}
 
         def proceed(_phase: str, _done: int, _total: int) -> None:
             if lost.is_set() or self._node.stopping():
                 raise Stopped
 
-        return analyse(images.headers, read_grays, self._model, Conduct(time.monotonic, proceed))
+        return analyse(images.headers, read_grays, model, Conduct(time.monotonic, proceed))
 
     def _keep(
         self, held: Claim, revision: Revision, finding: StudyFinding, values: dict[str, Any], staged: Staged
-    ) -> list[int]:
+    ) -> list[int] | None:
+        """Commit the results and return the deliveries that can start; None when the row was lost."""
         settings, now = self._node.settings, self._node.clock()
         with transaction(self._node.engine) as session:
             if not commit(session, held, values, staged, settings.outputs):
-                return []
+                return None
             _make_next_revision_due(session, held.row_id)
             destinations = destinations_of(settings, revision.rule)
             first = add_deliveries(session, revision, destinations, finding.verdict, now)
         _LOG.info("analysis %s of %s: %s", held.row_id, revision.study_instance_uid, finding.verdict)
         return first
 
-    def _values(self, finding: StudyFinding, images: Images, seconds: dict[str, float]) -> dict[str, Any]:
-        info = self._model.info
+    def _values(self, finding: StudyFinding, info: ModelInfo) -> dict[str, Any]:
         return {
             "state": _ENDS.get(finding.verdict, AnalysisState.DONE),
             "finished_at": self._node.clock(),
@@ -117,8 +143,6 @@ class Analyst:
             "probability": finding.probability,
             "threshold": finding.threshold,
             "reason": finding.reason,
-            "details": _details(finding, images),
-            "phases": {name: round(value, 3) for name, value in seconds.items()},
         }
 
     def _fail(self, held: Claim, revision: Revision, error: Exception) -> None:

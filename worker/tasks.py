@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from threading import Event, Thread
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
@@ -22,6 +22,9 @@ from lungnode.queue import ANALYSE_TASK, ANALYSIS_QUEUE, DELIVER_TASK, open_queu
 from lungnode.settings import Settings
 from worker.courier import deliver_row
 from worker.hold import Node
+
+if TYPE_CHECKING:
+    from worker.run import Analyst
 
 _LOG = logging.getLogger(__name__)
 _LOOK_S: Final = 0.2
@@ -102,21 +105,20 @@ class _Child:
 
     def __init__(self, app: Celery, settings: Settings, stopping: StopFlag) -> None:
         self._app, self._settings, self._stopping = app, settings, stopping
-        self._analyse: Callable[[], list[int]] | None = None
+        self._analyst: Analyst | None = None
 
     def start(self, **_: Any) -> None:
-        """Load and warm the model; rows wait where it cannot be loaded."""
+        """Load and warm the model; rows wait while it cannot be loaded."""
         from worker.run import Analyst  # noqa: PLC0415 - TensorFlow is imported in the child alone
 
         node = Node(open_engine(self._settings.database), self._settings, self._stopping)
         loaded = Event()
         Thread(target=self._give_up_loading, args=(loaded,), daemon=True).start()
         try:
-            self._analyse = Analyst(node).analyse_most_urgent
+            self._analyst = Analyst(node)
+            self._analyst.warm_up()
         except LungnodeError as error:
-            _LOG.error("no analyses: %s", error)
-        else:
-            _LOG.info("model loaded; ready for analyses")
+            _LOG.error("no analyses until it can be used: %s", error)
         finally:
             loaded.set()
 
@@ -128,8 +130,9 @@ class _Child:
 
     def analyse(self, row_id: int) -> None:
         """Analyse the most urgent row, which need not be this one, and wake the couriers of its results."""
-        if self._analyse is not None:
-            _guarded(self._app, self._analyse, row_id)
+        if self._analyst is not None:
+            _guarded(self._app, self._analyst.analyse_most_urgent, row_id)
+            self._analyst.judge_in_shadow()
 
 
 def _deliveries(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str, Any]:

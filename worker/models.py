@@ -1,0 +1,82 @@
+"""The models that a worker keeps warm; they follow the registry without a restart."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lungnode.errors import UnavailableError
+from lungnode.model_folder import Place, verified
+from lungnode.runtime import Model
+from worker.hold import Node
+
+_LOG = logging.getLogger(__name__)
+_RETRY: Final = timedelta(seconds=60)  # until a model that could not be used is tried again
+
+Loader = Callable[[Path, int], Model]  # from a model's folder and the slices of a batch
+
+
+class WarmModel:
+    """One loaded model, exchanged for another one when it is told of another place."""
+
+    def __init__(self, node: Node, load: Loader, role: str) -> None:
+        self._node, self._load, self._role = node, load, role
+        self._place: Place | None = None
+        self._model: Model | None = None
+        self._failed: tuple[Place, datetime] | None = (
+            None  # what could not be used, and when it is tried again
+        )
+
+    def at(self, place: Place) -> Model:
+        """Return the model of a place, loaded; while that cannot be used, the one before.
+
+        Raises:
+            UnavailableError: It cannot be used, and there was none before.
+        """
+        if place != self._place and not self._failed_lately(place):
+            self._exchange(place)
+        if self._model is None:
+            raise UnavailableError(f"The {self._role} model in {place.folder} cannot be used.")
+        return self._model
+
+    def only_at(self, place: Place) -> Model | None:
+        """Return the model of a place, loaded; nothing while that cannot be used."""
+        if place != self._place:
+            self._place = self._model = None
+            if not self._failed_lately(place):
+                self._exchange(place)
+        return self._model
+
+    def drop(self) -> None:
+        """Keep no model."""
+        self._place = self._model = self._failed = None
+
+    def _failed_lately(self, place: Place) -> bool:
+        return self._failed is not None and self._failed[0] == place and self._node.clock() < self._failed[1]
+
+    def _exchange(self, place: Place) -> None:
+        try:
+            model = self._warm(place)
+        except Exception as error:  # noqa: BLE001 - a model that cannot be used must not stop the one that can
+            kept = f"; {_named(self._model)} stays in use" if self._model else ""
+            if self._failed is None or self._failed[0] != place:  # said once
+                _LOG.error("the %s model cannot be used: %s%s", self._role, error, kept)
+            self._failed = (place, self._node.clock() + _RETRY)
+        else:
+            self._place, self._model, self._failed = place, model, None
+            _LOG.info("%s model %s loaded; ready for analyses", self._role, _named(model))
+
+    def _warm(self, place: Place) -> Model:
+        if place.digest:
+            verified(place)
+        model = self._load(place.folder, self._node.settings.analysis.batch)
+        size = model.info.size
+        model.predict(np.zeros((model.batch, size, size), np.uint8))  # the first call is slow
+        return model
+
+
+def _named(model: Model) -> str:
+    return f"{model.info.name} {model.info.version} ({model.info.digest[:12]})"

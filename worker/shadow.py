@@ -1,0 +1,98 @@
+"""The shadow: another model's verdict on a study whose results are on their way; kept, never sent."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from db.models import Analysis, ShadowResult
+from db.registry import place_of, shadow_model
+from db.session import transaction
+from lungnode.loading import Images, read_grays
+from lungnode.runtime import Model
+from worker.analysis import analyse
+from worker.conduct import Conduct
+from worker.hold import Node, Stopped
+from worker.models import Loader, WarmModel
+from worker.result import Verdict
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """A study whose analysis is committed."""
+
+    analysis_id: int
+    images: Images
+    model_digest: str  # of the model that made the results
+
+
+class Shadow:
+    """The model in the shadow, and how it judges."""
+
+    def __init__(self, node: Node, load: Loader) -> None:
+        self._node = node
+        self._warm = WarmModel(node, load, "shadow")
+
+    def judge(self, analysed: Analysed) -> None:
+        """Let the shadow model judge the same study and keep what it says; whatever fails harms nobody.
+
+        It runs the whole analysis again: pixels and input come from the same functions, so a model with the
+        same input sees the same slices, and one with another input has its own.
+        """
+        try:
+            model = self._model(analysed)
+            if model is not None:
+                self._keep(analysed, model, self._result(analysed, model))
+        except Stopped:
+            _LOG.info("shadow of analysis %s left off", analysed.analysis_id)
+        except Exception as error:  # noqa: BLE001 - the study is done; the message may quote the data set
+            _LOG.error("shadow of analysis %s failed with %s", analysed.analysis_id, type(error).__name__)
+
+    def _model(self, analysed: Analysed) -> Model | None:
+        with transaction(self._node.engine) as session:
+            row = shadow_model(session)
+            place = place_of(row, self._node.settings) if row else None
+        if place is None or place.digest == analysed.model_digest:
+            self._warm.drop()
+            return None
+        return self._warm.only_at(place)
+
+    def _result(self, analysed: Analysed, model: Model) -> ShadowResult:
+        start = time.monotonic()
+        info = model.info
+        result = ShadowResult(
+            analysis_id=analysed.analysis_id,
+            model=f"{info.name} {info.version}",
+            model_digest=info.digest,
+            threshold=info.threshold,
+        )
+        try:
+            conduct = Conduct(time.monotonic, self._proceed)
+            finding, _ = analyse(analysed.images.headers, read_grays, model, conduct)
+        except Stopped:
+            raise
+        except Exception as error:  # noqa: BLE001 - no model may stop the worker; the row keeps what was wrong
+            _LOG.error("shadow of analysis %s failed with %s", analysed.analysis_id, type(error).__name__)
+            result.verdict, result.reason = Verdict.ERROR, f"{type(error).__name__}, {error}"
+        else:
+            result.verdict, result.reason = finding.verdict, finding.reason
+            result.probability = finding.probability
+        result.seconds = round(time.monotonic() - start, 3)
+        return result
+
+    def _proceed(self, _phase: str, _done: int, _total: int) -> None:
+        if self._node.stopping():
+            raise Stopped
+
+    def _keep(self, analysed: Analysed, model: Model, result: ShadowResult) -> None:
+        result.created_at = self._node.clock()
+        same = select(ShadowResult.id).where(
+            ShadowResult.analysis_id == analysed.analysis_id, ShadowResult.model_digest == model.info.digest
+        )
+        with transaction(self._node.engine) as session:
+            gone = session.get(Analysis, analysed.analysis_id) is None  # deleted meanwhile
+            if not gone and session.scalar(same) is None:
+                session.add(result)
