@@ -9,6 +9,7 @@ from typing import Any, Final
 from keras import layers
 
 HEAD: Final = "class_map"
+HEADS: Final = (HEAD,)  # convolutions of the head; all others are the backbone's
 
 
 def add_head(maps: list[Any], findings: int, dropout: float) -> list[Any]:

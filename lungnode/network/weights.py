@@ -16,6 +16,7 @@ Weights = dict[str, NDArray[Any]]  # torchvision's names; convolutions as (out, 
 
 NORMALIZATION: Final = {"gamma": "weight", "beta": "bias"}  # Keras' names to torchvision's; others are equal
 STATISTICS: Final = {"moving_mean": "running_mean", "moving_variance": "running_var"}
+NETWORK_KEY: Final = "network"  # what a file of ours is for: backbone and topology
 KERNEL: Final = 4  # dimensions of a convolution's kernel
 
 
@@ -56,7 +57,7 @@ def write_weights(weights: Mapping[str, NDArray[Any]], network: Network, path: P
             raise UnusableError(f"The weights {name} are not all finite numbers: the training has diverged.")
         written[name] = kept
     # One entry only: several would be written in an order that changes from run to run.
-    save_file(written, path, {"network": f"{network.backbone} {network.topology}"})
+    save_file(written, path, {NETWORK_KEY: f"{network.backbone} {network.topology}"})
 
 
 def named_variables(model: Any) -> dict[str, Any]:
