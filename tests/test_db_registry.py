@@ -156,7 +156,7 @@ def test_a_promotion_and_a_rollback_at_once_leave_one_active_model(models: Engin
 
 @pytest.mark.parametrize("state", [ModelState.ACTIVE, ModelState.SHADOW])
 def test_the_database_itself_refuses_a_second_model_in_use(models: Engine, state: ModelState) -> None:
-    two = update(RegisteredModel).where(RegisteredModel.version.in_("ab")).values(state=state)
+    two = update(RegisteredModel).where(RegisteredModel.version.in_(("a", "b"))).values(state=state)
 
     with pytest.raises(IntegrityError), transaction(models) as session:
         session.execute(two)

@@ -26,9 +26,8 @@ class WarmModel:
         self._node, self._load, self._role = node, load, role
         self._place: Place | None = None
         self._model: Model | None = None
-        self._failed: tuple[Place, datetime] | None = (
-            None  # what could not be used, and when it is tried again
-        )
+        # What could not be used, and when it is tried again.
+        self._failed: tuple[Place, datetime] | None = None
 
     def at(self, place: Place) -> Model:
         """Return the model of a place, loaded; while that cannot be used, the one before.
