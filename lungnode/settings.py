@@ -197,6 +197,11 @@ class Settings(BaseSettings):
         return self.data / "models"
 
     @property
+    def cache(self) -> Path:
+        """Where trainings keep compressed slices of studies; while none runs it can be deleted."""
+        return self.data / "cache"
+
+    @property
     def database(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database_url or f"sqlite:///{self.data / 'lungnode.sqlite3'}"
