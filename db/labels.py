@@ -79,6 +79,13 @@ def labelled_studies(session: Session, policy: str) -> list[LabelledStudy]:
     return found
 
 
+def every_label(session: Session) -> list[tuple[str, Opinion]]:
+    """Return every label with its Study Instance UID, in an order that does not change."""
+    order = (Study.study_instance_uid, Label.source, Label.reader, Label.labelled_on)
+    query = select(Study.study_instance_uid, Label).join(Study, Label.study_id == Study.id).order_by(*order)
+    return [(uid, opinion_of(label)) for uid, label in session.execute(query)]
+
+
 def unlabelled_studies(session: Session, limit: int) -> list[Study]:
     """Return complete studies without any label that a label would make usable, the newest first."""
     query = (

@@ -28,6 +28,8 @@ COMMAND_MODULES: Final = (
     "classify",
     "studies",
     "deliveries",
+    "labels",
+    "evaluate",
     "models",
     "phantom",
     "database",

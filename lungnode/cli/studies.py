@@ -162,7 +162,10 @@ def export(
 
 @studies.command()
 def delete(
-    context: typer.Context, uid: Uid, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+    context: typer.Context,
+    uid: Uid,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even from a frozen test set.")] = False,
 ) -> None:
     """Delete a study's files and everything that is known of it; what was sent stays where it is."""
     from db.changes import delete_study  # noqa: PLC0415 - when called
@@ -176,7 +179,7 @@ def delete(
     if not yes:
         typer.confirm(f"Delete study {uid}, its files and its results?", abort=True)
     with transaction(engine) as session:
-        delete_study(session, get_study(session, uid), _now())
+        delete_study(session, get_study(session, uid), _now(), force=force)
     # Rows first: files without rows are found by `reindex`, rows without files would be errors for ever.
     for folder in (settings.archive / uid, settings.outputs / uid):
         if folder.exists():
