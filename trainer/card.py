@@ -59,7 +59,7 @@ _LICENCE: Final = {
     "random": "The first weights are random: no others' licence travels with the network.",
 }
 _FILE: Final = (
-    "The weights derive from those of `{init}`. Their licence travels with them: see the licence file in this "
+    "The weights derive from those of `{init}`. Their licence travels with them: see its file in this "
     "folder. They were changed by this training."
 )
 
@@ -116,8 +116,8 @@ def _network(recipe: Recipe) -> str:
     read = " and ".join(str(stage) for stage in network.stages)
     topology = f" ({network.topology})" if network.backbone == "resnet50" else ""
     return (
-        f"{network.backbone}{topology}, first weights: {network.init.rpartition('/')[2]}; an added 1x1 convolution "
-        f"reads stage {read} and makes a class map, whose mean is the logit."
+        f"{network.backbone}{topology}, first weights: {network.init.rpartition('/')[2]}; an added 1x1 "
+        f"convolution reads stage {read} and makes the class map that gives the logit."
     )
 
 
@@ -147,7 +147,7 @@ def figures_table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     if not evaluations:
         return "Not measured yet."
     rows = [
-        (title, str(found["n"]), *(_cell(found[key], found["confidence_intervals"][key]) for key in FIGURES))
+        (title, str(found["n"]), *(cell(found[key], found["confidence_intervals"][key]) for key in FIGURES))
         for title, found in evaluations.items()
     ]
     return _table(("measured on", "n", *FIGURES), rows)
@@ -159,7 +159,8 @@ def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
-def _cell(value: float | None, bounds: list[float | None]) -> str:
+def cell(value: float | None, bounds: list[float | None]) -> str:
+    """Write a figure and its interval."""
     low, high = bounds
     if value is None:
         return "n/a"

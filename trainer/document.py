@@ -1,7 +1,6 @@
 """The figures of an evaluation as one JSON document: `evaluate --json` prints it, a model keeps it."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final, Literal
 
@@ -70,14 +69,3 @@ def name(info: ModelInfo) -> str:
 def plain(value: float) -> float | None:
     """Round; JSON has no NaN."""
     return None if math.isnan(value) else round(value, DIGITS)
-
-
-def both_classes(labels: Sequence[bool], where: str) -> None:
-    """Make sure that there is something to tell apart.
-
-    Raises:
-        UnusableError: A class is empty.
-    """
-    for wanted, word in ((True, "positive"), (False, "negative")):
-        if wanted not in labels:
-            raise UnusableError(f"{where} holds no {word} sample; both classes are needed to measure.")

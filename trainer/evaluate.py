@@ -1,8 +1,8 @@
 """What a model says of labelled slices, and of the studies that they belong to; measured as a worker does."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -18,12 +18,12 @@ from lungnode.study_rule import CERTAIN, study_probability
 from trainer.grays import load_gray
 from trainer.manifest import digest_samples
 from trainer.metrics import Labels, Scores
-from trainer.samples import Sample
+from trainer.progress import Progress, Silence
+from trainer.samples import Sample, Split
 
 THREADS: Final = 4  # the codecs release the GIL
 PART: Final = 32  # slices decoded before the model is asked
-
-Progress = Callable[[int, int], None]  # slices done, of how many
+SILENCE: Final = Silence()
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,14 @@ class Evaluation:
         return logits
 
 
-def evaluate(model: Model, samples: Sequence[Sample], progress: Progress | None = None) -> Evaluation:
+def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = SILENCE) -> Evaluation:
     """Let the model judge every sample, and every study by its samples.
 
     Raises:
         UnusableError: A file cannot be read as a slice.
         UnavailableError: A file is away.
     """
+    progress.begin("evaluate", len(samples))
     scores: list[float] = []
     located: list[Located] = []
     for part in _parts(samples, model.info):
@@ -86,11 +87,31 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress | None 
             if samples[len(scores) + place].positive
         ]
         scores += probabilities.tolist()
-        if progress:
-            progress(len(scores), len(samples))
+        progress.advance(len(part))
     slices = _slices(samples, np.array(scores, np.float64))
     studies = _studies(slices, samples, model.info)
     return Evaluation(model.info, tuple(samples), slices, studies, tuple(located), digest_samples(samples))
+
+
+def part(evaluation: Evaluation, split: Split | None) -> Evaluation:
+    """Return what was measured on one split; None is all of it."""
+    if split is None:
+        return evaluation
+    rows = [number for number, sample in enumerate(evaluation.samples) if sample.split is split]
+    place = {row: number for number, row in enumerate(rows)}
+    samples = tuple(evaluation.samples[row] for row in rows)
+    slices = _slices(samples, evaluation.slices.scores[rows])
+    located = tuple(
+        replace(each, index=place[each.index]) for each in evaluation.located if each.index in place
+    )
+    studies = _studies(slices, samples, evaluation.info)
+    return Evaluation(evaluation.info, samples, slices, studies, located, digest_samples(samples))
+
+
+def main_split(samples: Sequence[Sample]) -> Split | None:
+    """Return the split that counts: the test split, else the validation split, else (None) all samples."""
+    splits = {sample.split for sample in samples}
+    return next((split for split in (Split.TEST, Split.VALIDATION) if split in splits), None)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,182 @@
+"""What `lungnode evaluate` does: find samples and models, measure, show, save."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress as Bar
+from rich.progress import TaskID
+from rich.table import Table
+from sqlalchemy import make_url
+
+from db.registry import find_model, model_in_use, place_of
+from db.session import transaction
+from lungnode.cli.studies import open_database
+from lungnode.errors import UnusableError
+from lungnode.model_folder import SHIPPED_MODEL, Place, verified
+from lungnode.runtime import load_model
+from lungnode.settings import Settings
+from trainer.card import FIGURES, cell
+from trainer.document import Level, document
+from trainer.evaluate import Evaluation, evaluate, main_split, part
+from trainer.image_lists import ImageLists, read_image_lists
+from trainer.manifest import read_manifest
+from trainer.registry import candidate_folder
+from trainer.samples import NEGATIVE, POSITIVE, Collection, Sample, Split
+from trainer.splits import check_labels
+
+RESEARCH_USE: Final = "Research use only. Not for diagnostic use."
+EVERYTHING: Final = "all"
+SHIPPED: Final = "shipped"  # name of the model that Lungnode comes with
+WIDE: Final = 120  # columns of a table that goes into a file or a pipe
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the samples come from: lists, a manifest or a frozen test set; one of them."""
+
+    images: Path | None
+    positives: Path | None
+    negatives: Path | None
+    patients: Path | None
+    manifest: Path | None
+    split: str
+    test_set: str
+
+    def problem(self) -> str:
+        """Say what is wrong with the choice; empty when nothing is."""
+        lists = (self.images, self.positives, self.negatives)
+        if sum((any(lists), self.manifest is not None, bool(self.test_set))) != 1:
+            return "Name one of: --images with --positives and --negatives, --manifest, --test-set."
+        if any(lists) and not all(lists):
+            return "--images, --positives and --negatives belong together."
+        if self.patients and not self.images:
+            return "--patients belongs to --images."
+        if self.split and (not self.manifest or self.split not in (*Split, EVERYTHING)):
+            return f"--split belongs to --manifest and is one of {', '.join((*Split, EVERYTHING))}."
+        return ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is made of the measurements."""
+
+    studies: bool | None
+    report: Path | None
+    as_json: bool
+
+
+def run(settings: Settings, wanted: Sequence[str], source: Source, output: Output) -> None:
+    """Measure each model on the samples and show the figures.
+
+    Raises:
+        UnusableError: A list, an image or a model cannot be used, or a class is empty.
+        UnavailableError: A file or the database is away.
+    """
+    found = _collect(settings, source)
+    places = [_place(settings, name) for name in wanted]
+    evaluations = [_evaluate(place, settings, found) for place in places]
+    split = main_split(found.samples) if source.split in ("", EVERYTHING) else Split(source.split)
+    shown = [part(evaluation, split) for evaluation in evaluations]
+    level: Level = "studies" if output.studies or (output.studies is None and source.test_set) else "slices"
+    documents = [document(evaluation, level) for evaluation in shown]
+    if output.as_json:
+        first, *others = documents
+        sys.stdout.write(json.dumps(first | ({"others": others} if others else {}), indent=2) + "\n")
+    else:
+        _print(documents)
+
+
+def _collect(settings: Settings, source: Source) -> Collection:
+    """Read the list of samples, and see that there is something to tell apart."""
+    if source.manifest:
+        found = Collection(tuple(_of_split(read_manifest(source.manifest), source.split)))
+    elif source.images and source.positives and source.negatives:
+        lists = ImageLists(source.images, source.positives, source.negatives, patients=source.patients)
+        found = read_image_lists(lists, Split.TEST)
+    else:
+        raise UnusableError(f"There is no test set {source.test_set}.")
+    _check_classes(found, source)
+    check_labels(found.samples)
+    return found
+
+
+def _of_split(samples: Sequence[Sample], wanted: str) -> Sequence[Sample]:
+    if wanted == EVERYTHING:
+        return samples
+    split = Split(wanted) if wanted else main_split(samples)
+    return [sample for sample in samples if split is None or sample.split is split]
+
+
+def _check_classes(found: Collection, source: Source) -> None:
+    """See that both classes are there.
+
+    Raises:
+        UnusableError: One is empty.
+    """
+    named = {True: source.positives or source.manifest, False: source.negatives or source.manifest}
+    for positive, file in named.items():
+        if not any(sample.positive is positive for sample in found.samples):
+            word = POSITIVE if positive else NEGATIVE
+            where = f"The list {file}" if file else f"The test set {source.test_set}"
+            raise UnusableError(f"{where} names no {word} slice; both classes are needed to measure.")
+
+
+def _place(settings: Settings, wanted: str) -> Place:
+    """Find a model: a folder, a run's folder, a name of the registry; without any, the one in use."""
+    if wanted and Path(wanted).is_dir():
+        return Place(candidate_folder(Path(wanted)))
+    if wanted == SHIPPED:
+        return Place(SHIPPED_MODEL)
+    database = make_url(settings.database).database if settings.database.startswith("sqlite") else None
+    if not wanted and database and not Path(database).exists():
+        return Place(settings.analysis.model or SHIPPED_MODEL)
+    with transaction(open_database(settings)) as session:
+        return place_of(find_model(session, wanted), settings) if wanted else model_in_use(session, settings)
+
+
+def _evaluate(place: Place, settings: Settings, found: Collection) -> Evaluation:
+    console = Console(stderr=True)
+    verified(place)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        shown = _Shown(bar, bar.add_task("load the model", total=None))
+        return evaluate(load_model(place.folder, settings.analysis.batch), found.samples, shown)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Shows how far a measurement is."""
+
+    bar: Bar
+    task: TaskID
+
+    def begin(self, what: str, total: int) -> None:
+        self.bar.update(self.task, description=what, total=total, completed=0)
+
+    def advance(self, steps: int = 1) -> None:
+        self.bar.advance(self.task, steps)
+
+    def say(self, line: str) -> None:
+        self.bar.console.print(line, markup=False)
+
+
+def _print(documents: Sequence[Mapping[str, Any]]) -> None:
+    """Print the figures for a person: a column a model."""
+    first = documents[0]
+    table = Table(
+        title=f"{first['n']} {first['level']}, {first['positive']} positive, {first['groups']} patients",
+        caption=f"{RESEARCH_USE} In brackets: 95 % interval by a bootstrap over patients.",
+    )
+    table.add_column("")
+    for found in documents:
+        table.add_column(escape(found["model"].partition(" (")[0]), justify="right")
+    for key in FIGURES:
+        table.add_row(key, *(cell(found[key], found["confidence_intervals"][key]) for found in documents))
+    table.add_row("threshold", *(f"{found['threshold']:.3f}" for found in documents))
+    console = Console() if Console().is_terminal else Console(width=WIDE)
+    console.print(table)
