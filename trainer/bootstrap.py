@@ -65,11 +65,11 @@ def _metrics(weights: Weights, scores: Scores, labels: Labels, threshold: float)
             "spe": tn / (tn + fp),
             "iou": tp / (tp + fp + fn),
             "f1": 2 * tp / (2 * tp + fp + fn),
-            "auc": _areas(weights, scores, labels),
+            "auc": areas(weights, scores, labels),
         }
 
 
-def _areas(weights: Weights, scores: Scores, labels: Labels) -> Scores:
+def areas(weights: Weights, scores: Scores, labels: Labels) -> Scores:
     """Return the area of each draw: the share of pairs in the right order, ties counting half."""
     order = np.argsort(scores, kind="stable")
     starts = np.append(0, _ends(scores[order])[:-1] + 1)
