@@ -2,4 +2,5 @@
 
 from lungnode.cli import main
 
-main()
+if __name__ == "__main__":  # processes that a training spawns import this module under another name
+    main()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lungnode.errors import UnavailableError, UnusableError
+from trainer.attributes import listed_attributes
 from trainer.samples import Collection, Sample, Split
 
 PATIENT_COLUMNS: Final = ("patient", "patient_id")  # either names the patient in the CSV of patients
@@ -138,8 +139,8 @@ def _read_patients(file: Path) -> dict[str, _Patient]:
             raise UnusableError(
                 f"The list of patients {file}, line {table.line_num}: file or patient is empty."
             )
-        others = {key: value for key, value in row.items() if key not in ("file", column) and value}
-        if rows.setdefault(name, _Patient(patient, others)).patient != patient:
+        others = {key: value for key, value in row.items() if key not in ("file", column)}
+        if rows.setdefault(name, _Patient(patient, listed_attributes(others))).patient != patient:
             raise UnusableError(
                 f"The list of patients {file} gives {name} to {rows[name].patient} and, in line "
                 f"{table.line_num}, to {patient}."

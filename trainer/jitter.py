@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from lungnode.pixels import Box, Gray, model_input
+from trainer.jpeg import encode_jpeg
 
 CROP: Final = 0.05  # of the box's side, at each edge
 GAMMA: Final = (0.75, 1.33)
@@ -67,6 +68,4 @@ class Jitter:
 
 def compress(image: Gray, quality: int) -> Gray:
     """Return the image as JPEG gives it back."""
-    encoded = BytesIO()
-    Image.fromarray(image).save(encoded, "JPEG", quality=quality)
-    return np.asarray(Image.open(encoded), dtype=np.uint8)
+    return np.asarray(Image.open(BytesIO(encode_jpeg(image, quality))), dtype=np.uint8)

@@ -1,0 +1,139 @@
+"""The compressed training cache: of each study the lung slices of the chosen series, in the lung window.
+
+    <cache>/<Study Instance UID>/<revision, window and encoding>/0001.jpg, 0002.jpg, …, done.json
+
+A study's folder appears whole, under its name, or not at all: it is written under another name and renamed.
+Whatever kills a build costs the studies under way, and the next build goes on.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lungnode.durable import sync_folder
+from lungnode.errors import UnavailableError
+from lungnode.pixels import WINDOW_CENTER, WINDOW_WIDTH, Gray
+from lungnode.recipe import Part
+from trainer.jpeg import encode_jpeg, encode_png
+
+DONE_FILE: Final = "done.json"
+VERSION: Final = 1  # of what a done.json means and of how slices are chosen; another one is built anew
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """The files of one revision of a study."""
+
+    study_instance_uid: str
+    revision: int
+    paths: tuple[Path, ...]
+    digest: str  # SHA-256 over those of the files: a study deleted and received again is another one
+
+
+class CachedSlice(Part):
+    """One slice in the cache."""
+
+    name: str
+    size: int  # bytes
+    sha256: str
+
+
+class CachedStudy(Part):
+    """What the cache has of a study, and what it came from; sizes in bytes."""
+
+    version: int
+    source: str  # StudyFiles.digest
+    slices: tuple[CachedSlice, ...]  # top to bottom
+    attributes: dict[str, str]
+    received: int  # all files of the study
+    received_slices: int  # the files of the slices that were kept
+    stored_pixels: int  # of those, two bytes a pixel: what they are without compression
+    failures: tuple[str, ...] = ()  # a sentence for each slice of the series that cannot be decoded
+
+    @property
+    def size(self) -> int:
+        """Bytes that its slices take in the cache."""
+        return sum(each.size for each in self.slices)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One encoding of studies below a folder."""
+
+    folder: Path
+    quality: int | None  # of JPEG, 1 to 100; None: PNG, as a worker sees a slice
+
+    def entry(self, files: StudyFiles) -> Path:
+        """Return the folder of a study's slices, which may not be there yet."""
+        window = f"{WINDOW_CENTER:g},{WINDOW_WIDTH:g}"
+        encoding = "png" if self.quality is None else f"jpeg{self.quality}"
+        return self.folder / files.study_instance_uid / f"r{files.revision}_{window}_{encoding}"
+
+    def read(self, files: StudyFiles) -> CachedStudy | None:
+        """Return what is kept of a study; None where there is nothing, or it is not whole."""
+        entry = self.entry(files)
+        try:
+            study = CachedStudy.model_validate_json((entry / DONE_FILE).read_bytes())
+            whole = all((entry / each.name).stat().st_size == each.size for each in study.slices)
+        except (OSError, ValueError):
+            return None
+        return study if whole and (study.version, study.source) == (VERSION, files.digest) else None
+
+    def write(self, files: StudyFiles, grays: Sequence[Gray], study: CachedStudy) -> CachedStudy:
+        """Keep the slices of a study; `study` tells the rest.
+
+        Raises:
+            UnavailableError: The folder cannot be written, or the disk is full.
+        """
+        entry = self.entry(files)
+        try:
+            with _made_whole(entry) as part:
+                slices = tuple(self._write_slice(part, number, gray) for number, gray in enumerate(grays, 1))
+                kept = study.model_copy(update={"slices": slices})
+                _write_durably(part / DONE_FILE, kept.model_dump_json(indent=1).encode())
+        except OSError as error:
+            raise UnavailableError(f"The cache {entry} cannot be written: {error.strerror}.") from error
+        return kept
+
+    def _write_slice(self, folder: Path, number: int, gray: Gray) -> CachedSlice:
+        data = encode_png(gray) if self.quality is None else encode_jpeg(gray, self.quality)
+        name = f"{number:04}.{'png' if self.quality is None else 'jpg'}"
+        _write_durably(folder / name, data)
+        return CachedSlice(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+@contextmanager
+def _made_whole(entry: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which takes the place of `entry` when the block ends well."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    _clear_parts(entry.parent)
+    part = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.part")
+    part.mkdir()
+    try:
+        yield part
+        shutil.rmtree(entry, ignore_errors=True)  # what was there is not whole, or of another study
+        part.rename(entry)
+        sync_folder(entry.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _clear_parts(folder: Path) -> None:
+    """Remove what killed builds of this host have left."""
+    for part in folder.glob(f".*.{platform.node()}.*.part"):
+        process = int(part.name.split(".")[-2])
+        if not Path(f"/proc/{process}").exists() or process == os.getpid():
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

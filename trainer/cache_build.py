@@ -1,0 +1,137 @@
+"""Filling the cache: a study is read, its chest series chosen as a worker does, its lung slices kept."""
+
+import ctypes
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Final
+
+from lungnode.errors import LungnodeError, UnavailableError, UnusableError
+from lungnode.loading import Images, read_grays, read_images
+from lungnode.series import choose
+from lungnode.stack import Stack, cover_stack, decode_stack
+from trainer.attributes import scan_attributes
+from trainer.cache import VERSION, Cache, CachedStudy, StudyFiles
+
+Done = Callable[[int, int], None]  # studies done, of how many
+_PR_SET_PDEATHSIG: Final = 1  # Source: linux/prctl.h
+_STORED_BYTES: Final = 2  # a pixel of CT, 12 bits stored in 16
+
+
+@dataclass(frozen=True)
+class Built:
+    """What became of one study."""
+
+    files: StudyFiles
+    study: CachedStudy | None
+    reason: str = ""  # why there is none; one sentence
+    reused: bool = False  # it was in the cache already
+
+
+def build_cache(
+    studies: Sequence[StudyFiles], cache: Cache, processes: int, done: Done = lambda *_: None
+) -> list[Built]:
+    """Bring every study into the cache, in several processes; tell in their order what became of each.
+
+    A study that cannot be used is told, not raised. A second call builds what is missing alone.
+
+    Raises:
+        UnavailableError: The cache cannot be written, or a process was killed; what was built is kept.
+    """
+    found = {files: Built(files, kept, reused=True) for files in studies if (kept := cache.read(files))}
+    missing = [files for files in studies if files not in found]
+    done(len(found), len(studies))
+    for built in _build(missing, cache, min(processes, len(missing))):
+        found[built.files] = built
+        done(len(found), len(studies))
+    return [found[files] for files in studies]
+
+
+def _build(missing: Sequence[StudyFiles], cache: Cache, processes: int) -> Iterator[Built]:
+    """Yield what becomes of each study, as it is done."""
+    if processes <= 1:
+        yield from (build_study(files, cache) for files in missing)
+        return
+    with _processes(processes) as pool:
+        futures = [pool.submit(build_study, files, cache) for files in missing]
+        yield from (future.result() for future in as_completed(futures))
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield processes that end with us, however we end."""
+    # Spawned, not forked: TensorFlow's threads may hold locks that a fork would keep for ever.
+    pool = ProcessPoolExecutor(count, get_context("spawn"), _end_with_parent, (os.getpid(),))
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise UnavailableError(
+            "A process that fills the training cache was killed, probably for want of memory; start again "
+            "with fewer of them. What is done is kept."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent(parent: int) -> None:
+    # A process that waits for work does not notice that whoever would give it was killed.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+
+
+def build_study(files: StudyFiles, cache: Cache) -> Built:
+    """Bring one study into the cache.
+
+    Raises:
+        UnavailableError: The cache cannot be written.
+    """
+    try:
+        images = read_images(files.paths)
+        stack = _lung_stack(images)
+    except LungnodeError as error:  # a file that is away is one study less, and is told
+        return Built(files, None, str(error))
+    return Built(files, cache.write(files, stack.grays, _describe(files, images, stack)))
+
+
+def _lung_stack(images: Images) -> Stack:
+    """Return the lung slices of the series that a worker would analyse.
+
+    Raises:
+        UnusableError: No series shows a chest, or none can be decoded.
+        UnavailableError: A file is away.
+    """
+    choice = choose(images.headers)
+    reason = choice.reasons[-1] if images.headers or not images.unreadable else images.unreadable[0]
+    for candidate in choice.ranked:
+        stack = decode_stack(candidate, read_grays, lambda *_: None)
+        if not stack.slices:
+            reason = stack.failures[0]
+            continue
+        cover = cover_stack(stack)
+        if cover.is_chest:
+            return stack.of_lung(cover)
+        reason = cover.reason
+    raise UnusableError(reason)
+
+
+def _describe(files: StudyFiles, images: Images, stack: Stack) -> CachedStudy:
+    first = stack.slices[0]
+    frames = Counter(header.path for header in images.headers)
+    return CachedStudy(
+        version=VERSION,
+        source=files.digest,
+        slices=(),
+        attributes=scan_attributes(images.sources[first.sop_instance_uid], first.thickness_mm),
+        received=sum(path.stat().st_size for path in files.paths),
+        received_slices=sum(header.path.stat().st_size // frames[header.path] for header in stack.slices),
+        stored_pixels=sum(gray.size * _STORED_BYTES for gray in stack.grays),
+        failures=(*images.unreadable, *stack.failures),
+    )
