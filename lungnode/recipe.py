@@ -78,6 +78,12 @@ class Training(Part):
     epochs: int = Field(50, ge=1)  # at most; the paper stopped there
     patience: int = Field(8, ge=1)  # epochs without a better validation loss until it stops
     augmentation: bool = False  # the paper needs none
+    # Of each slice with augmentation: it as it is, and disturbed ones; an epoch draws one of them. They are
+    # made once, as the features of frozen stages are.
+    views: int = Field(2, ge=2)
+    # Whether the batch normalisation of trained stages measures new statistics. The initial ones are kept by
+    # default, for a small batch measures badly; a network that starts from random weights has none to keep.
+    new_statistics: bool = False
     average: float = Field(0.0, ge=0, lt=1)  # decay of the moving average of weights; 0: none
 
 

@@ -10,9 +10,9 @@ from pydicom import dcmread
 from lungnode.lungs import lung_mask
 from lungnode.phantom import phantom_study
 from lungnode.pixels import Gray, crop_box, hounsfield, lung_window
-from lungnode.recipe import Input, Recipe
+from lungnode.recipe import Data, Input, Recipe, Training
 from trainer.development import collect_samples
-from trainer.examples import make_examples
+from trainer.examples import View, make_example, training_views
 from trainer.jitter import Jitter
 from trainer.painting import paint_lesions
 from trainer.samples import Sample
@@ -50,23 +50,33 @@ def test_the_same_seed_disturbs_alike_and_another_one_does_not(gray: Gray) -> No
     assert not np.array_equal(first, other)
 
 
-def test_a_healthy_scan_gives_sick_examples_too_and_a_sick_one_does_not(gray: Gray, tmp_path: Path) -> None:
+def test_a_healthy_scan_is_learnt_with_painted_lesions_too_and_a_sick_one_is_not(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"data": Data(painted=True), "training": Training(augmentation=True)})
+    healthy = Sample("luna16", tmp_path, positive=False, group="a", healthy_scan=True)
+    sick = Sample("covid-ct", tmp_path, positive=True, group="b")
+
+    assert training_views(healthy, recipe) == [View(), View(False, 1), View(True, 0), View(True, 1)]
+    assert training_views(sick, recipe) == [View(), View(False, 1)]
+    assert training_views(healthy, RECIPE) == [View()]
+
+
+def test_an_example_depends_on_its_slice_view_and_seed_alone(gray: Gray, tmp_path: Path) -> None:
     path = tmp_path / "slice.png"
     Image.fromarray(gray).save(path)
-    healthy = Sample("luna16", path, positive=False, group="a", healthy_scan=True)
-    sick = Sample("covid-ct", path, positive=True, group="b")
+    sample = Sample("luna16", path, positive=False, group="a", healthy_scan=True)
+    painted = View(painted=True, disturbance=1)
 
-    examples = list(make_examples([healthy, sick], RECIPE))
+    first, again, other = (make_example(sample, painted, RECIPE, digest) for digest in ("1f", "1f", "2f"))
+    plain = make_example(sample, View(), RECIPE, "1f")
 
-    found = [(e.sample.group, e.positive, e.genuine) for e in examples]
-    assert found == [
-        ("a", False, True),
-        ("a", False, False),
-        ("a", True, False),
-        ("a", True, False),
-        ("b", True, True),
-        ("b", True, False),
-    ]
+    assert first
+    assert again
+    assert other
+    assert plain
+    assert first.positive
+    assert not plain.positive
+    assert np.array_equal(first.image, again.image)
+    assert not np.array_equal(first.image, other.image)
 
 
 def test_every_labelled_slice_is_found_and_no_patient_is_on_both_sides_of_the_official_split(

@@ -1,44 +1,72 @@
 """Network inputs made of samples: as they are, disturbed, and with painted lesions."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lungnode.pixels import Gray, crop_box, model_input
 from lungnode.recipe import Recipe
-from trainer.development import read_gray
+from trainer.grays import load_gray
 from trainer.jitter import Jitter, compress
 from trainer.painting import paint_lesions
 from trainer.samples import Sample
 
 
 @dataclass(frozen=True)
-class Example:
-    """One network input."""
+class View:
+    """One way to look at a sample."""
 
-    sample: Sample
+    painted: bool = False  # with lesions painted into its healthy lung
+    disturbance: int = 0  # 0: as it is; each other number draws another disturbance
+
+    @property
+    def genuine(self) -> bool:
+        """Whether the sample is seen as it is: such views alone are evaluated."""
+        return self == View()
+
+
+@dataclass(frozen=True)
+class Example:
+    """One network input and what is to be learnt of it."""
+
     image: Gray  # shape (size, size)
     positive: bool
-    genuine: bool  # neither disturbed nor painted: these alone are evaluated
 
 
-def make_examples(samples: Sequence[Sample], recipe: Recipe) -> Iterator[Example]:
-    """Yield each sample as it is and disturbed, and one of a healthy scan with lesions as well."""
-    for number, sample in enumerate(samples):
-        random = np.random.default_rng((recipe.training.seed, number))
-        gray = read_gray(sample.path)
-        plain, disturbed = _inputs(gray, recipe, random)
-        yield Example(sample, plain, sample.positive, genuine=True)
-        yield Example(sample, disturbed, sample.positive, genuine=False)
-        painted = paint_lesions(gray, random) if sample.healthy_scan else None
-        if painted is not None:
-            for image in _inputs(painted, recipe, random):
-                yield Example(sample, image, positive=True, genuine=False)
+def training_views(sample: Sample, recipe: Recipe) -> list[View]:
+    """List the ways in which a sample is learnt, those of one label together, the plain one first."""
+    paintings = (False, True) if recipe.data.painted and sample.healthy_scan else (False,)
+    disturbances = range(recipe.training.views if recipe.training.augmentation else 1)
+    return [View(painted, disturbance) for painted in paintings for disturbance in disturbances]
 
 
-def _inputs(gray: Gray, recipe: Recipe, random: np.random.Generator) -> tuple[Gray, Gray]:
-    """Return the slice as the network sees it, plain and disturbed."""
+def make_example(sample: Sample, view: View, recipe: Recipe, content: str) -> Example | None:
+    """Make the input of one view; None where too little lung is seen to paint lesions into.
+
+    Args:
+        sample: The slice.
+        view: How it is looked at.
+        recipe: Its seed draws disturbances and lesions.
+        content: SHA-256 of the slice's file, hexadecimal: the draws depend on it, and on nothing around it.
+
+    Raises:
+        UnusableError: The file holds no slice that can be read.
+        UnavailableError: The file is away.
+    """
+    random = np.random.default_rng(
+        (recipe.training.seed, int(view.painted), view.disturbance, int(content[:16], 16))
+    )
+    gray = load_gray(sample)
+    painted = paint_lesions(gray, random) if view.painted else gray
+    if painted is None:
+        return None
+    return Example(_input(painted, view, recipe, random), sample.positive or view.painted)
+
+
+def _input(gray: Gray, view: View, recipe: Recipe, random: np.random.Generator) -> Gray:
+    """Return the slice as the network sees it."""
     box = crop_box(gray, recipe.input.crop)
-    plain = compress(model_input(gray, box, recipe.input.size), recipe.input.jpeg_quality)
-    return plain, Jitter(recipe.input.size, random)(gray, box)
+    if view.disturbance:
+        return Jitter(recipe.input.size, random)(gray, box)
+    # Every picture is encoded again alike: the file type, which goes with the label, must tell nothing.
+    return compress(model_input(gray, box, recipe.input.size), recipe.input.jpeg_quality)

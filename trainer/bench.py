@@ -1,0 +1,206 @@
+"""A network on the bench: its frozen part makes features, the rest is fitted, as often as needed.
+
+A training fits once; a cross-validation starts over from the same first weights for each fold and shares the
+features. Imports TensorFlow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any, Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from lungnode.network import Weights, build_network, get_weights, set_weights, split_network
+from lungnode.recipe import Recipe
+from trainer.blocks import Array, BlockStore
+from trainer.checkpoint import Checkpoint, EpochRecord
+from trainer.features import Case, Extract, Images, Maker, frozen_digest, make_cases, open_store
+from trainer.initial import RANDOM, initialise
+from trainer.learner import EpochCost, Learner
+from trainer.metrics import auc
+from trainer.plan import Visits, dropout_seed, plan_epoch, plan_evaluation
+from trainer.progress import Progress
+from trainer.samples import Sample
+
+Save = Callable[[Checkpoint], None]
+KERNEL: Final = 4  # dimensions of a convolution's kernel
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt from, and what says when to stop."""
+
+    training: Sequence[Case]
+    validation: Sequence[Case]
+
+
+def first_network(recipe: Recipe, folder: Path = Path()) -> Any:
+    """Build the network of a recipe with the first weights that it names; the same seed gives the same ones.
+
+    Args:
+        recipe: What is built.
+        folder: What a relative path of initial weights starts from.
+
+    Raises:
+        UnusableError: The initial weights cannot be used.
+    """
+    keras.utils.set_random_seed(recipe.training.seed)
+    network = build_network(recipe.network, recipe.input.size)
+    initialise(network, recipe.network, folder)
+    # As they are shipped: frozen kernels are never any other, so features are made with the rounded ones.
+    set_weights(network, {name: _rounded(value) for name, value in get_weights(network).items()})
+    return network
+
+
+def _rounded(value: NDArray[Any]) -> NDArray[Any]:
+    return value.astype(np.float16).astype(np.float32) if value.ndim == KERNEL else value
+
+
+def choose_strategy() -> Any:
+    """Use every GPU there is, or else the CPU; repeated work is then the same to the bit.
+
+    Source: TensorFlow's guide to op determinism.
+    """
+    tf.config.experimental.enable_op_determinism()
+    gpus = tf.config.list_logical_devices("GPU")
+    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+
+
+class Bench:
+    """A network with its store of features."""
+
+    def __init__(self, recipe: Recipe, network: Any, cache: Path, progress: Progress, strategy: Any) -> None:
+        """Split the network and open the store.
+
+        Args:
+            recipe: Of the training.
+            network: From `first_network`, built in the strategy's scope.
+            cache: Folder of all stores of features.
+            progress: Hears what is done.
+            strategy: From `choose_strategy`.
+
+        Raises:
+            UnavailableError: The cache cannot be used.
+        """
+        self._recipe, self.network, self._progress, self._strategy = recipe, network, progress, strategy
+        trunk, self._rest = split_network(network, recipe.network.frozen)
+        self._first = get_weights(network)
+        frozen = {} if recipe.network.frozen <= 0 else get_weights(trunk)
+        self.store: BlockStore = open_store(cache, recipe, frozen_digest(frozen))
+        self._maker = Maker(recipe, self.store, _extractor(trunk, recipe), progress)
+
+    def cases(self, samples: Sequence[Sample], *, learnt: bool = True) -> list[Case]:
+        """Bring the samples' examples into the store and list them; see `make_cases`.
+
+        Raises:
+            UnusableError: A slice cannot be read.
+            UnavailableError: A slice is away, or the disk is full.
+        """
+        return make_cases(samples, self._maker, learnt=learnt)
+
+    def fit(self, task: Task, done: Checkpoint | None = None, save: Save = lambda _: None) -> Checkpoint:
+        """Train from the first weights, or on from a checkpoint, until the recipe says stop.
+
+        Afterwards the network has the best epoch's weights.
+
+        Args:
+            task: What is learnt.
+            done: Where to go on.
+            save: Keeps the state after each epoch.
+        """
+        training, checkpoint = self._recipe.training, done or Checkpoint()
+        learner = self._new_learner()
+        if checkpoint.state:
+            learner.restore(checkpoint.state)
+        self._progress.begin("Epochs", training.epochs)
+        self._progress.advance(checkpoint.epoch)
+        while not checkpoint.is_finished(training.epochs, training.patience):
+            record = self._epoch(learner, task, checkpoint.epoch + 1)
+            checkpoint = checkpoint.after(record, learner.weights(), learner.state())
+            save(checkpoint)
+            self._progress.say(_line(record))
+            self._progress.advance()
+        set_weights(self._rest, checkpoint.best or {})
+        return checkpoint
+
+    def _new_learner(self) -> Learner:
+        set_weights(self.network, self._first)
+        network = self._recipe.network
+        # A network of random weights has no statistics worth keeping.
+        keep = not self._recipe.training.new_statistics and network.init != RANDOM
+        return Learner(self._rest, self._recipe.training, self._strategy, keep_statistics=keep)
+
+    def _epoch(self, learner: Learner, task: Task, number: int) -> EpochRecord:
+        begin, cpu = perf_counter(), process_time()
+        seed = self._recipe.training.seed
+        visits = plan_epoch(task.training, self._recipe, number)
+        loss, cost = learner.learn(visits, self.store.take, dropout_seed(seed, number))
+        checked = plan_evaluation(task.validation, self._recipe.data.source_weights)
+        logits = learner.logits(checked, self.store.take)
+        return _record(number, loss, cost, checked, logits, (perf_counter() - begin, process_time() - cpu))
+
+    def outputs(self, cases: Sequence[Case]) -> tuple[Array, Array]:
+        """Return class maps (n, rows, columns) and logits (n,) of cases as they are, by the current weights."""
+        run = tf.function(lambda features: self._rest(features, training=False), reduce_retracing=True)
+        maps, logits = [], []
+        for start in range(0, len(cases), self._recipe.training.batch):
+            keys = [case.keys[0] for case in cases[start : start + self._recipe.training.batch]]
+            features = [tf.cast(each, tf.float32) for each in self.store.take(keys)]
+            class_maps, logit = run(features[0] if len(features) == 1 else features)
+            maps.append(np.asarray(class_maps)[..., 0])
+            logits.append(np.asarray(logit)[:, 0])
+        return np.concatenate(maps), np.concatenate(logits)
+
+    def weights(self) -> Weights:
+        """Return the weights of the whole network."""
+        return get_weights(self.network)
+
+
+def _record(
+    number: int, loss: float, cost: EpochCost, visits: Visits, logits: Array, spent: tuple[float, float]
+) -> EpochRecord:
+    signs = np.where(visits.positive > 0, 1.0, -1.0)
+    entropy = np.logaddexp(0, -signs * logits.astype(np.float64))
+    return EpochRecord(
+        epoch=number,
+        train_loss=loss,
+        validation_loss=float(np.average(entropy, weights=visits.weight)),
+        validation_acc=float(((logits >= 0) == (visits.positive > 0)).mean()),
+        validation_auc=auc(logits.astype(np.float64), visits.positive > 0),
+        seconds=spent[0],
+        cpu_seconds=spent[1],
+        pipeline_images_per_s=cost.images / max(cost.pipeline_s, 1e-9),
+        step_images_per_s=cost.images / max(cost.step_s, 1e-9),
+    )
+
+
+def _line(record: EpochRecord) -> str:
+    return (
+        f"epoch {record.epoch}: loss {record.train_loss:.4f}, validation loss {record.validation_loss:.4f}, "
+        f"accuracy {record.validation_acc:.3f}, AUC {record.validation_auc:.3f}, {record.seconds:.1f} s, "
+        f"{record.step_images_per_s:.1f} images/s"
+    )
+
+
+def _extractor(trunk: Any, recipe: Recipe) -> Extract:
+    """Return the frozen part as a function; where nothing is frozen, inputs stay 8-bit pictures."""
+    if recipe.network.frozen <= 0:
+        return lambda images: [images[..., np.newaxis]]
+    traced = tf.function(lambda gray: trunk(gray, training=False), reduce_retracing=True)
+
+    def extract(images: Images) -> list[Array]:
+        parts = []
+        for start in range(0, len(images), recipe.training.batch):
+            gray = images[start : start + recipe.training.batch, ..., np.newaxis].astype(np.float32)
+            made = traced(gray)
+            parts.append(
+                [np.asarray(each, np.float16) for each in (made if isinstance(made, list) else [made])]
+            )
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    return extract

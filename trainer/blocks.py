@@ -1,0 +1,109 @@
+"""A store of arrays by key, in memory-mapped files: what is costly to make is made once.
+
+A block is some rows of each array, `NAME.0.npy`, `NAME.1.npy`, and a list of their keys, `NAME.json`. The
+list is written last, so a block is whole or it is not there, and whoever was killed goes on behind the last
+whole one. Several programs may fill one store: a block's name is a digest of its keys.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lungnode.durable import replaced
+from lungnode.errors import UnavailableError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Place:
+    block: str
+    row: int
+
+
+class BlockStore:
+    """Rows of several arrays, found by key."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the store of a folder, which is made where it is absent.
+
+        Raises:
+            UnavailableError: The folder cannot be made or read.
+        """
+        self.folder = folder
+        self._places: dict[str, _Place] = {}
+        self._impossible: set[str] = set()
+        self._arrays: dict[str, int] = {}  # number of arrays of each block
+        self._cpu_s: dict[str, float] = {}  # what a row of each block cost
+        self._opened: dict[str, list[Array]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(folder.glob("*.json")):
+                self._learn(path.stem, json.loads(path.read_bytes()))
+        except OSError as error:
+            raise UnavailableError(f"The folder {folder} cannot be used: {error.strerror}.") from error
+
+    def _learn(self, block: str, index: dict[str, Any]) -> None:
+        self._places |= {key: _Place(block, row) for row, key in enumerate(index["keys"])}
+        self._impossible.update(index["impossible"])
+        self._arrays[block] = index["arrays"]
+        self._cpu_s[block] = index["cpu_s"] / max(1, len(index["keys"]))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def is_settled(self, key: str) -> bool:
+        """Return whether a key has its row, or was found to have none."""
+        return key in self._places or key in self._impossible
+
+    def cpu_seconds(self, keys: Iterable[str]) -> float:
+        """Return what the rows of some keys cost when they were made."""
+        return sum(self._cpu_s[self._places[key].block] for key in keys)
+
+    def add(
+        self, keys: Sequence[str], arrays: Sequence[Array], impossible: Sequence[str] = (), cpu_s: float = 0.0
+    ) -> None:
+        """Keep a block of rows.
+
+        Args:
+            keys: One a row.
+            arrays: Each with a row a key.
+            impossible: Keys of which nothing can be made, so that nobody tries again.
+            cpu_s: CPU time that the block took.
+
+        Raises:
+            UnavailableError: The disk is full, or cannot be written.
+        """
+        block = hashlib.sha256("\n".join([*keys, "", *impossible]).encode()).hexdigest()[:32]
+        index = {"keys": list(keys), "impossible": list(impossible), "arrays": len(arrays), "cpu_s": cpu_s}
+        try:
+            for number, array in enumerate(arrays):
+                with replaced(self.folder / f"{block}.{number}.npy") as file:
+                    np.save(file, array)
+            with replaced(self.folder / f"{block}.json") as file:
+                file.write(json.dumps(index).encode())
+        except OSError as error:
+            raise UnavailableError(f"{self.folder} cannot be written: {error.strerror}.") from error
+        self._learn(block, index)
+
+    def take(self, keys: Sequence[str]) -> list[Array]:
+        """Return the rows of some keys, of each array.
+
+        Raises:
+            KeyError: A key has no row.
+        """
+        places = [self._places[key] for key in keys]
+        rows = [[array[place.row] for array in self._open(place.block)] for place in places]
+        return [np.stack(parts) for parts in zip(*rows, strict=True)]
+
+    def _open(self, block: str) -> list[Array]:
+        if block not in self._opened:
+            paths = [self.folder / f"{block}.{number}.npy" for number in range(self._arrays[block])]
+            self._opened[block] = [np.load(path, mmap_mode="r") for path in paths]
+        return self._opened[block]

@@ -1,0 +1,139 @@
+"""One training, from labelled slices to a candidate; read it from top to bottom.
+
+samples -> examples -> features of the frozen stages, kept on disk -> epochs of the rest, a checkpoint
+after each -> the best epoch's weights -> calibration and threshold on validation data -> model folder
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lungnode.errors import LungnodeError, UnusableError
+from lungnode.model_folder import Manifest
+from lungnode.network import get_weights, write_weights
+from lungnode.recipe import Recipe
+from trainer.bench import Bench, Task, choose_strategy, first_network
+from trainer.candidate import decide, describe_candidate, write_candidate
+from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from trainer.curves import draw_curves
+from trainer.environment import describe_environment
+from trainer.initial import IMAGENET, RANDOM
+from trainer.manifest import digest_samples
+from trainer.progress import Progress
+from trainer.run_folder import LICENSES, RunFolder, RunInfo, new_run, write_json
+from trainer.samples import Sample, Split
+
+
+def begin(path: Path, info: RunInfo, recipe: Recipe, samples: Sequence[Sample], weights: Path) -> RunFolder:
+    """Make a run folder that holds all that its training needs but the slices themselves.
+
+    Args:
+        path: The folder.
+        info: Name and version of the model to be.
+        recipe: Of the training.
+        samples: Each with its split.
+        weights: Folder that a relative path of initial weights starts from.
+
+    Raises:
+        UnusableError: The folder exists, or the initial weights cannot be used.
+        UnavailableError: It cannot be written.
+    """
+    network = first_network(recipe, weights)
+    init = recipe.network.init
+    named = recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": Path(init).name})})
+    with new_run(path, info, named, samples) as run:
+        write_weights(get_weights(network), recipe.network, run.first_weights)
+        if init not in (RANDOM, IMAGENET):
+            for license_file in sorted((weights / init).parent.glob(LICENSES)):
+                shutil.copyfile(license_file, run.first_weights.parent / license_file.name)
+        write_json(run.path / "environment.json", describe_environment())
+    return RunFolder(path)
+
+
+def train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Progress) -> Path:
+    """Train a run to its end, from wherever it is; return the candidate's folder.
+
+    Args:
+        run: From `begin`.
+        samples: Of the run.
+        cache: Folder of all stores of features.
+        progress: Hears what is done.
+
+    Raises:
+        UnusableError: A slice, a file of the run or what was learnt cannot be used.
+        UnavailableError: A slice is away, the disk is full, or another program trains the run.
+    """
+    with run.locked():
+        if run.model.exists():
+            return run.model
+        run.end("running")
+        try:
+            _train(run, samples, cache, progress)
+        except KeyboardInterrupt:
+            run.end("stopped")
+            raise
+        except LungnodeError as error:
+            run.end("failed", str(error))
+            raise
+        run.end("done")
+    return run.model
+
+
+def _train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Progress) -> None:
+    recipe = run.recipe()
+    strategy = choose_strategy()
+    with strategy.scope():
+        network = first_network(_from_run(recipe, run))
+    bench = Bench(recipe, network, cache, progress, strategy)
+    training = bench.cases([s for s in samples if s.split is Split.TRAIN])
+    validation = bench.cases([s for s in samples if s.split is Split.VALIDATION], learnt=False)
+
+    def save(checkpoint: Checkpoint) -> None:
+        save_checkpoint(checkpoint, run.checkpoint)
+        run.write_history(checkpoint.history)
+
+    checkpoint = bench.fit(Task(training, validation), load_checkpoint(run.checkpoint), save)
+    if checkpoint.best is None:
+        raise UnusableError(
+            "No epoch had a validation loss that is a number: the training diverged; lower "
+            "training.learning_rate."
+        )
+    draw_curves(checkpoint.history, checkpoint.best_epoch, run.path / "curves.png")
+    run.write_history(checkpoint.history)
+    manifest = Manifest(
+        name=run.info().name,
+        version=run.info().version,
+        decision=decide(bench, validation, recipe),
+        data=_digests(samples),
+    )
+    staged = run.path / ".model.part"
+    shutil.rmtree(staged, ignore_errors=True)
+    write_candidate(staged, manifest, recipe, bench.weights(), run.licenses)
+    made = bench.store.cpu_seconds(key for case in (*training, *validation) for key in case.keys)
+    told = _told(checkpoint, made)
+    describe_candidate(staged, manifest, recipe, samples, told)
+    staged.rename(run.model)
+    progress.say(f"{told['cpu_hours']} CPU hours; kept epoch {checkpoint.best_epoch}")
+
+
+def _digests(samples: Sequence[Sample]) -> dict[str, str]:
+    used = {sample.split for sample in samples if sample.split}
+    return {split.value: digest_samples(s for s in samples if s.split is split) for split in sorted(used)}
+
+
+def _from_run(recipe: Recipe, run: RunFolder) -> Recipe:
+    """Return the recipe with the run's own copy of its first weights."""
+    own = recipe.network.model_copy(update={"init": str(run.first_weights)})
+    return recipe.model_copy(update={"network": own})
+
+
+def _told(checkpoint: Checkpoint, features_s: float) -> dict[str, Any]:
+    spent = sum(record.cpu_seconds for record in checkpoint.history) + features_s
+    return {
+        "epochs": checkpoint.epoch,
+        "best_epoch": checkpoint.best_epoch,
+        "cpu_hours": round(spent / 3600, 3),
+        "last_epoch": asdict(checkpoint.history[-1]),
+    }
