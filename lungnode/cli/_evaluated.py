@@ -78,9 +78,9 @@ def run(settings: Settings, wanted: Sequence[str], source: Source, output: Outpu
         UnusableError: A list, an image or a model cannot be used, or a class is empty.
         UnavailableError: A file or the database is away.
     """
-    found = _collect(settings, source)
-    places = [_place(settings, name) for name in wanted]
-    evaluations = [_evaluate(place, settings, found) for place in places]
+    found = collect(settings, source)
+    places = [find_place(settings, name) for name in wanted]
+    evaluations = [evaluate_at(place, settings, found) for place in places]
     split = main_split(found.samples) if source.split in ("", EVERYTHING) else Split(source.split)
     shown = [part(evaluation, split) for evaluation in evaluations]
     level: Level = "studies" if output.studies or (output.studies is None and source.test_set) else "slices"
@@ -92,7 +92,7 @@ def run(settings: Settings, wanted: Sequence[str], source: Source, output: Outpu
         _print(documents)
 
 
-def _collect(settings: Settings, source: Source) -> Collection:
+def collect(settings: Settings, source: Source) -> Collection:
     """Read the list of samples, and see that there is something to tell apart."""
     if source.manifest:
         found = Collection(tuple(_of_split(read_manifest(source.manifest), source.split)))
@@ -127,7 +127,7 @@ def _check_classes(found: Collection, source: Source) -> None:
             raise UnusableError(f"{where} names no {word} slice; both classes are needed to measure.")
 
 
-def _place(settings: Settings, wanted: str) -> Place:
+def find_place(settings: Settings, wanted: str) -> Place:
     """Find a model: a folder, a run's folder, a name of the registry; without any, the one in use."""
     if wanted and Path(wanted).is_dir():
         return Place(candidate_folder(Path(wanted)))
@@ -140,7 +140,7 @@ def _place(settings: Settings, wanted: str) -> Place:
         return place_of(find_model(session, wanted), settings) if wanted else model_in_use(session, settings)
 
 
-def _evaluate(place: Place, settings: Settings, found: Collection) -> Evaluation:
+def evaluate_at(place: Place, settings: Settings, found: Collection) -> Evaluation:
     console = Console(stderr=True)
     verified(place)
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
