@@ -100,6 +100,16 @@ def unlabelled_studies(session: Session, limit: int) -> list[Study]:
     return list(session.scalars(query.limit(limit)))
 
 
+def count_unlabelled(session: Session) -> int:
+    """Return how many studies `unlabelled_studies` could list."""
+    counted = select(func.count(Study.id)).where(
+        Study.state == StudyState.COMPLETE,
+        ~Study.labels.any(),
+        Study.id.not_in(_not_applicable_query()),
+    )
+    return session.scalar(counted) or 0
+
+
 def _not_applicable(session: Session) -> set[int]:
     return set(session.scalars(_not_applicable_query()))
 

@@ -135,3 +135,40 @@ def _describe(files: StudyFiles, images: Images, stack: Stack) -> CachedStudy:
         stored_pixels=sum(gray.size * _STORED_BYTES for gray in stack.grays),
         failures=(*images.unreadable, *stack.failures),
     )
+
+
+@dataclass(frozen=True)
+class CacheFigures:
+    """What the cache takes beside what it came from; sizes in bytes."""
+
+    studies: int
+    reused: int  # of them, were there already
+    slices: int
+    received: int  # the studies' files
+    received_slices: int  # of those, the files of the slices that were kept
+    stored_pixels: int  # the same slices, two bytes a pixel
+    cached: int
+
+    @property
+    def sentence(self) -> str:
+        """Say it to an operator."""
+        mb = {name: f"{value / 1e6:,.1f} MB" for name, value in vars(self).items()}
+        return (
+            f"The cache has {self.slices} lung slices of {self.studies} studies ({self.reused} were there): "
+            f"{mb['cached']}, which were {mb['received_slices']} as received and {mb['stored_pixels']} "
+            f"without compression; all files of the studies take {mb['received']}."
+        )
+
+
+def measure_cache(built: Sequence[Built]) -> CacheFigures:
+    """Add up what the cache has of the studies."""
+    kept = [each.study for each in built if each.study]
+    return CacheFigures(
+        studies=len(kept),
+        reused=sum(each.reused for each in built),
+        slices=sum(len(study.slices) for study in kept),
+        received=sum(study.received for study in kept),
+        received_slices=sum(study.received_slices for study in kept),
+        stored_pixels=sum(study.stored_pixels for study in kept),
+        cached=sum(study.size for study in kept),
+    )

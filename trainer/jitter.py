@@ -1,14 +1,13 @@
 """Disturbances that must not change an answer: window, sharpness, noise, crop, side, compression."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
 from lungnode.pixels import Box, Gray, model_input
-from trainer.jpeg import encode_jpeg
+from trainer.jpeg import compress
 
 CROP: Final = 0.05  # of the box's side, at each edge
 GAMMA: Final = (0.75, 1.33)
@@ -64,8 +63,3 @@ class Jitter:
             return image
         noise = self.random.standard_normal(image.shape) * self.random.uniform(*NOISE)
         return (image + noise).clip(0, 255).astype(np.uint8)
-
-
-def compress(image: Gray, quality: int) -> Gray:
-    """Return the image as JPEG gives it back."""
-    return np.asarray(Image.open(BytesIO(encode_jpeg(image, quality))), dtype=np.uint8)

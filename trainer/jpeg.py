@@ -1,7 +1,8 @@
-"""A gray slice as the bytes of a picture file."""
+"""A gray slice as the bytes of a picture file, and as they give it back."""
 
 from io import BytesIO
 
+import numpy as np
 from PIL import Image
 
 from lungnode.pixels import Gray
@@ -24,3 +25,8 @@ def encode_png(image: Gray) -> bytes:
     encoded = BytesIO()
     Image.fromarray(image).save(encoded, "PNG")
     return encoded.getvalue()
+
+
+def compress(image: Gray, quality: int) -> Gray:
+    """Return the image as JPEG gives it back."""
+    return np.asarray(Image.open(BytesIO(encode_jpeg(image, quality))), dtype=np.uint8)
