@@ -52,7 +52,8 @@ def write_weights(weights: Mapping[str, NDArray[Any]], network: Network, path: P
     """
     written = {}
     for name, value in weights.items():
-        kept = np.ascontiguousarray(value, np.float16 if value.ndim == KERNEL else np.float32)
+        with np.errstate(over="ignore"):  # it becomes infinite, which is looked for
+            kept = np.ascontiguousarray(value, np.float16 if value.ndim == KERNEL else np.float32)
         if not np.isfinite(kept).all():
             raise UnusableError(f"The weights {name} are not all finite numbers: the training has diverged.")
         written[name] = kept
