@@ -58,6 +58,16 @@ def load_model(folder: Path | None = None, batch: int = 8) -> Model:
         raise UnusableError(f"The weights in {folder} do not fit the network: {error}.") from error
 
 
+def load_tensorflow() -> Any:
+    """Import TensorFlow, as the backend of Keras, without a word on the terminal."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _quiet_start():
+        import keras  # noqa: F401, PLC0415 - see load_model
+        import tensorflow as tf  # noqa: PLC0415
+    return tf
+
+
 @contextmanager
 def _quiet_start() -> Iterator[None]:
     """Keep off the terminal what TensorFlow's libraries write while they load, whatever their log level."""
@@ -75,12 +85,8 @@ class _TensorFlowModel:
     """The network in TensorFlow; a GPU is used where TensorFlow sees one."""
 
     def __init__(self, info: ModelInfo, weights: dict[str, NDArray[Any]], batch: int) -> None:
-        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with _quiet_start():
-            import tensorflow as tf  # noqa: PLC0415 - see load_model
-
-            from lungnode.network import build_network, set_weights  # noqa: PLC0415
+        tf = load_tensorflow()
+        from lungnode.network import build_network, set_weights  # noqa: PLC0415 - see load_model
 
         network = build_network(info.recipe.network, info.size)
         set_weights(network, weights)

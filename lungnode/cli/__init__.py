@@ -29,6 +29,7 @@ COMMAND_MODULES: Final = (
     "studies",
     "deliveries",
     "labels",
+    "train",
     "evaluate",
     "models",
     "phantom",

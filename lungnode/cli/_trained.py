@@ -1,0 +1,220 @@
+"""What `lungnode train` does: find recipe and slices, make or take up a run, train, tell what came of it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from lungnode.errors import UnusableError
+from lungnode.recipe import Recipe
+from lungnode.runtime import load_tensorflow
+from lungnode.settings import Settings
+from trainer.dataset import Dataset, Draw
+from trainer.dataset import collect as collect_samples
+from trainer.image_lists import ImageLists, read_image_lists
+from trainer.manifest import read_manifest
+from trainer.progress import LoggedProgress, Progress
+from trainer.recipes import load_recipe
+from trainer.samples import Collection
+
+if TYPE_CHECKING:
+    from trainer.run_folder import RunFolder
+
+_NO_FILE: Final = ("random", "imagenet")  # what --init takes beside files
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the slices come from: a manifest, lists, or, without either, the archive."""
+
+    manifest: Path | None
+    images: Path | None
+    positives: Path | None
+    negatives: Path | None
+    validation: tuple[Path | None, Path | None]  # positives and negatives
+    patients: Path | None
+
+    def problem(self, *, resume: bool) -> str:
+        """Say what is wrong with the choice; empty when nothing is."""
+        named = (self.positives, self.negatives, *self.validation, self.patients)
+        if resume:
+            return (
+                "--resume knows its slices; --images says where they lie now."
+                if any((self.manifest, *named))
+                else ""
+            )
+        lists = (self.images, self.positives, self.negatives)
+        if self.manifest and (any(lists) or any(named)):
+            return "Name either --manifest, or --images with --positives and --negatives."
+        if any((*lists, *named)) and not all(lists):
+            return "--images, --positives and --negatives belong together."
+        return (
+            "" if all(self.validation) or not any(self.validation) else "Name both validation lists or none."
+        )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be trained."""
+
+    recipe: str
+    overrides: tuple[str, ...]
+    init: str
+    out: Path | None
+    name: str
+    folds: int
+
+
+def run(settings: Settings, wanted: Wanted, source: Source, *, as_json: bool) -> None:
+    """Train from the begin.
+
+    Raises:
+        UnusableError: The recipe, the slices or the first weights cannot be used: nothing is written.
+        UnavailableError: A file or the database is away.
+    """
+    recipe = _recipe(wanted)
+    dataset = _dataset(settings, source, recipe)
+    for note in dataset.notes:
+        sys.stderr.write(f"{note}\n")
+    load_tensorflow()
+    if wanted.folds:
+        _measure(settings, wanted, dataset, recipe, as_json=as_json)
+        return
+    from trainer.run_folder import RunInfo  # noqa: PLC0415 - TensorFlow is loaded quietly first
+    from trainer.train import begin  # noqa: PLC0415
+
+    info = RunInfo(name=wanted.name or recipe.name, version=datetime.now(UTC).strftime("%Y%m%d.%H%M%S"))
+    folder = wanted.out or settings.data / "runs" / f"{info.name}-{info.version}"
+    made = begin(folder, info, recipe, dataset.samples, _weights(settings, recipe))
+    _train(settings, made, dataset, as_json=as_json)
+
+
+def run_again(settings: Settings, folder: Path, images: Path | None, *, as_json: bool) -> None:
+    """Go on with a run from its last checkpoint.
+
+    Args:
+        settings: Of this node.
+        folder: Of the run.
+        images: Where its slices lie now, when they were moved.
+        as_json: Print one JSON document.
+
+    Raises:
+        UnusableError: It is no run, or a file of it is damaged.
+        UnavailableError: A slice is away, or another program trains it.
+    """
+    load_tensorflow()
+    from trainer.run_folder import RunFolder  # noqa: PLC0415 - TensorFlow is loaded quietly first
+
+    found = RunFolder(folder)
+    found.info()
+    _train(settings, found, Dataset(tuple(found.samples(images)), (), ()), as_json=as_json)
+
+
+def _recipe(wanted: Wanted) -> Recipe:
+    recipe = load_recipe(wanted.recipe, wanted.overrides)
+    if not wanted.init:
+        return recipe
+    init = wanted.init if wanted.init in _NO_FILE else str(Path(wanted.init).absolute())
+    return recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": init})})
+
+
+def _weights(settings: Settings, recipe: Recipe) -> Path:
+    """Return the folder that the recipe's weights are in: this one, or the node's own of weights."""
+    return Path() if Path(recipe.network.init).exists() else settings.data / "weights"
+
+
+def _dataset(settings: Settings, source: Source, recipe: Recipe) -> Dataset:
+    draw = Draw(recipe.data.validation_share, recipe.training.seed)
+    return collect_samples([_collection(settings, source, recipe)], draw)
+
+
+def _collection(settings: Settings, source: Source, recipe: Recipe) -> Collection:
+    if source.manifest:
+        return Collection(tuple(read_manifest(source.manifest)))
+    if source.images and source.positives and source.negatives:
+        return read_image_lists(
+            ImageLists(source.images, source.positives, source.negatives, *source.validation, source.patients)
+        )
+    raise UnusableError(
+        f"The archive of {settings.data} cannot be trained on yet ({recipe.data.label_policy})."
+    )
+
+
+def _train(settings: Settings, found: "RunFolder", dataset: Dataset, *, as_json: bool) -> None:
+    from trainer.train import train  # noqa: PLC0415 - TensorFlow is loaded quietly first
+
+    try:
+        with _shown() as progress:
+            model = train(found, dataset.samples, settings.cache / "features", progress)
+    except KeyboardInterrupt:
+        raise UnusableError(f"Stopped. To go on: lungnode train --resume {found.path}") from None
+    _tell(found, model, as_json=as_json)
+
+
+def _measure(settings: Settings, wanted: Wanted, dataset: Dataset, recipe: Recipe, *, as_json: bool) -> None:
+    raise UnusableError("Cross-validation is not there yet.")
+
+
+def _tell(found: "RunFolder", model: Path, *, as_json: bool) -> None:
+    from lungnode.model_folder import describe_model, read_metrics  # noqa: PLC0415 - when called
+
+    info, metrics = describe_model(model), read_metrics(model)
+    if as_json:
+        told: dict[str, Any] = {
+            "run": str(found.path),
+            "model": str(model),
+            "name": info.name,
+            "version": info.version,
+            "threshold": info.threshold,
+            **metrics,
+        }
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        return
+    sys.stdout.write(
+        f"The candidate {info.name} {info.version} is in {model}.\n"
+        f"Look at its card: {model / 'README.md'}\n"
+        f"Measure it: lungnode evaluate --model {model} ...\n"
+        f"Use it: lungnode models promote {found.path}\n"
+    )
+
+
+@contextmanager
+def _shown() -> Iterator[Progress]:
+    """Show progress on a terminal, and lines in a log otherwise."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield LoggedProgress()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
+        yield BarProgress(bar)
+
+
+class BarProgress:
+    """A bar for each piece of work."""
+
+    def __init__(self, bar: Bar) -> None:
+        """Show in `bar`."""
+        self._bar = bar
+        self._task = bar.add_task("Preparing", total=None)
+
+    def begin(self, what: str, total: int) -> None:
+        """Show another piece of work."""
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(what, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Move the bar."""
+        self._bar.advance(self._task, steps)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(line, markup=False)
