@@ -129,7 +129,7 @@ def read_archive(
     samples = [sample for study, each in pairs for sample in _samples(study, each, cache)]
     unusable = [Exclusion(each.files.study_instance_uid, each.reason) for each in built if not each.study]
     told = (*selection.notes, measure_cache(built).sentence, *_failures(built))
-    return Collection(tuple(samples), (*selection.exclusions, *unusable), told)
+    return Collection(tuple(samples), (*selection.exclusions, *unusable), told, is_read=True)
 
 
 def _samples(study: ArchiveStudy, built: Built, cache: Cache) -> Iterator[Sample]:

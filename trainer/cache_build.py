@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Final
 
-from lungnode.errors import LungnodeError, UnavailableError, UnusableError
-from lungnode.loading import Images, read_grays, read_images
-from lungnode.series import choose
-from lungnode.stack import Stack, cover_stack, decode_stack
+from lungnode.errors import LungnodeError, UnavailableError
+from lungnode.loading import Images, read_images
+from lungnode.stack import Stack
 from trainer.attributes import scan_attributes
 from trainer.cache import VERSION, Cache, CachedStudy, StudyFiles
+from trainer.chest import lung_stack
 
 Done = Callable[[int, int], None]  # studies done, of how many
 _PR_SET_PDEATHSIG: Final = 1  # Source: linux/prctl.h
@@ -95,31 +95,10 @@ def build_study(files: StudyFiles, cache: Cache) -> Built:
     """
     try:
         images = read_images(files.paths)
-        stack = _lung_stack(images)
+        stack = lung_stack(images)
     except LungnodeError as error:  # a file that is away is one study less, and is told
         return Built(files, None, str(error))
     return Built(files, cache.write(files, stack.grays, _describe(files, images, stack)))
-
-
-def _lung_stack(images: Images) -> Stack:
-    """Return the lung slices of the series that a worker would analyse.
-
-    Raises:
-        UnusableError: No series shows a chest, or none can be decoded.
-        UnavailableError: A file is away.
-    """
-    choice = choose(images.headers)
-    reason = choice.reasons[-1] if images.headers or not images.unreadable else images.unreadable[0]
-    for candidate in choice.ranked:
-        stack = decode_stack(candidate, read_grays, lambda *_: None)
-        if not stack.slices:
-            reason = stack.failures[0]
-            continue
-        cover = cover_stack(stack)
-        if cover.is_chest:
-            return stack.of_lung(cover)
-        reason = cover.reason
-    raise UnusableError(reason)
 
 
 def _describe(files: StudyFiles, images: Images, stack: Stack) -> CachedStudy:

@@ -62,10 +62,11 @@ def collect(
         UnusableError: An image cannot be read, a patient is in two splits, or a class is empty.
     """
     collections = list(collections)
-    samples, unreadable = _read_all(list(chain.from_iterable(c.samples for c in collections)))
+    readable, unreadable = _read_all([s for c in collections if not c.is_read for s in c.samples])
     if unreadable and not skip_unreadable:
         raise UnusableError(_refusal(unreadable))
-    samples = split_samples(samples, draw.share, draw.seed)
+    known = chain.from_iterable(c.samples for c in collections if c.is_read)
+    samples = split_samples([*readable, *known], draw.share, draw.seed)
     check_labels(samples)
     check_disjoint(samples)
     check_classes(samples, needed)

@@ -4,18 +4,20 @@ Nothing is known of the patients of `sars-cov-2-ct`, whose neighbouring numbers 
 blocks of numbers stand for them; the slices of one study are one group.
 """
 
+import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import pydicom
-
-from lungnode.lungs import coverage
-from lungnode.pixels import Gray, hounsfield, lung_window, read_image
-from lungnode.series import geometry, slice_headers
+from lungnode.loading import read_images
+from trainer.attributes import listed_attributes, scan_attributes
+from trainer.chest import lung_stack
+from trainer.grays import read_gray
+from trainer.manifest import write_manifest
 from trainer.samples import Sample, Split
+
+__all__ = ["collect_samples", "read_gray", "read_slice_labels"]
 
 STUDY_BLOCK: Final = 20  # slices, 40 mm: neighbours show the same lesion
 SARS_BLOCK: Final = 50  # numbers; many times the slices that one patient has there
@@ -33,15 +35,27 @@ def collect_samples(data: Path) -> list[Sample]:
 
 def covid_ct(folder: Path) -> Iterator[Sample]:
     """Yield the images of COVID-CT's official lists, grouped by patient."""
-    with (folder / "patients.csv").open(encoding="utf-8", newline="") as file:
-        patients = {(row["class"], row["file"]): row["patient_id"] for row in csv.DictReader(file)}
+    patients = _read_patients(folder / "patients.csv")
     for part in ("train", "val"):
         for label in ("COVID", "NonCOVID"):
             names = (folder / f"{part}_{label}.txt").read_text(encoding="utf-8").split("\n")
             for name in filter(None, (line.strip() for line in names)):
-                group = f"covid-ct/{patients[label, name]}"
+                patient, attributes = patients[label, name]
                 split = Split.VALIDATION if part == "val" else Split.TRAIN
-                yield Sample("covid-ct", folder / label / name, label == "COVID", group, split)
+                path, is_sick = folder / label / name, label == "COVID"
+                yield Sample("covid-ct", path, is_sick, f"covid-ct/{patient}", split, attributes=attributes)
+
+
+def _read_patients(file: Path) -> dict[tuple[str, str], tuple[str, Mapping[str, str]]]:
+    """Read who is on each image, and what is known of that person, by class and name."""
+    with file.open(encoding="utf-8", newline="") as rows:
+        return {
+            (row["class"], row["file"]): (
+                row["patient_id"],
+                listed_attributes({name: row[name] for name in ("age", "sex")}),
+            )
+            for row in csv.DictReader(rows)
+        }
 
 
 def sars(folder: Path) -> Iterator[Sample]:
@@ -62,29 +76,29 @@ def covid_ct_md(folder: Path) -> Iterator[Sample]:
     """Yield the lung slices of two studies of COVID-CT-MD, grouped by blocks of neighbouring slices."""
     labels = read_slice_labels(folder / "covid-P001-slices.csv")
     for study in ("covid-P001", "normal-001"):
-        for number, path in enumerate(_lung_slices(folder / study)):
-            group = f"covid-ct-md/{study}/{number // STUDY_BLOCK}"
-            infected, healthy = labels.get(path.name, False), study.startswith("normal")
-            yield Sample("covid-ct-md", path, infected, group, study=study, healthy_scan=healthy)
-
-
-def _lung_slices(study: Path) -> list[Path]:
-    """Return the files of a study that show lung, from top to bottom."""
-    paths = sorted(study.glob("*.dcm"))
-    slices = geometry([h for path in paths for h in slice_headers(pydicom.dcmread(path), path)]).slices
-    cover = coverage(np.stack([read_gray(header.path) for header in slices]))
-    first, last = cover.first or 0, cover.last or 0
-    return [header.path for header in slices[first : last + 1]]
-
-
-def read_gray(path: Path) -> Gray:
-    """Read a slice as 8-bit gray, whatever its file type."""
-    if path.suffix == ".dcm":
-        return lung_window(hounsfield(pydicom.dcmread(path)))
-    return read_image(path.read_bytes())
+        images = read_images(sorted((folder / study).glob("*.dcm")))
+        slices = lung_stack(images).slices
+        attributes = scan_attributes(images.sources[slices[0].sop_instance_uid], slices[0].thickness_mm)
+        healthy = study.startswith("normal")
+        for number, path in enumerate(header.path for header in slices):
+            group, is_sick = f"covid-ct-md/{study}/{number // STUDY_BLOCK}", labels.get(path.name, False)
+            yield Sample("covid-ct-md", path, is_sick, group, None, study, healthy, attributes)
 
 
 def read_slice_labels(file: Path) -> dict[str, bool]:
     """Read which slices of a study show infection, by file name."""
     with file.open(encoding="utf-8", newline="") as rows:
         return {row["file"]: row["infected"] == "1" for row in csv.DictReader(rows)}
+
+
+def main() -> None:
+    """Write the manifest of the development data: `python -m trainer.development DATA OUT.csv`."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.development", description=main.__doc__)
+    parser.add_argument("data", type=Path, help="folder of the development data")
+    parser.add_argument("out", type=Path, help="CSV file to write")
+    arguments = parser.parse_args()
+    write_manifest(collect_samples(arguments.data), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

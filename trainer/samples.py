@@ -55,3 +55,4 @@ class Collection:
     samples: tuple[Sample, ...]
     exclusions: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()  # sentences that the operator is told
+    is_read: bool = False  # every file was just written or read, and its digest is known

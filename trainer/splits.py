@@ -1,6 +1,6 @@
 """Splits that never part a patient, and the refusal of those that do."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,23 +12,40 @@ from trainer.samples import Sample, Split
 
 
 def split_samples(samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
-    """Give each sample a split: as its list says, else drawn.
+    """Give each sample a split: as its list says of it or its patient, else drawn.
 
-    A patient is drawn whole, and so are patients who share a study or a file. Patients with a positive slice
-    and those without are drawn apart, so that both parts have both classes. Where a list already names
-    validation samples, the rest is trained on.
+    A patient is drawn whole, and so are patients who share a study or a file. In each source, patients with a
+    positive slice and those without are drawn apart, so that both parts have both classes. Where a list names
+    validation samples, nothing is drawn: the rest is trained on.
 
     Args:
         samples: In a fixed order, with digests.
         share: Of the patients, for validation.
         seed: Same samples, same seed: same split.
     """
-    if any(sample.split is Split.VALIDATION for sample in samples):
-        return [replace(s, split=s.split or Split.TRAIN) for s in samples]
-    undecided = [sample for sample in samples if sample.split is None]
-    held_out = _draw(undecided, _families(undecided), share, np.random.default_rng(seed))
+    listed = {sample.group: sample.split for sample in samples if sample.split}
+    undecided = [sample for sample in samples if sample.group not in listed]
+    held_out: set[str] = set()
+    if Split.VALIDATION not in listed.values():
+        held_out = _draw(undecided, share, np.random.default_rng(seed))
     drawn = {True: Split.VALIDATION, False: Split.TRAIN}
-    return [replace(s, split=s.split or drawn[s.group in held_out]) for s in samples]
+    return [replace(s, split=s.split or listed.get(s.group) or drawn[s.group in held_out]) for s in samples]
+
+
+def _draw(samples: Sequence[Sample], share: float, random: np.random.Generator) -> set[str]:
+    """Return the groups to hold out: the share of each source's families, sick and clear ones apart."""
+    source = {sample.group: sample.source for sample in samples}
+    sick = {sample.group for sample in samples if sample.positive}
+    strata: dict[tuple[str, bool], list[list[str]]] = defaultdict(list)
+    for family in sorted(sorted(family) for family in _families(samples)):
+        strata[source[family[0]], not sick.isdisjoint(family)].append(family)
+    held_out: set[str] = set()
+    for _, families in sorted(strata.items()):
+        # At least one, unless there is no second one to train on.
+        count = min(max(1, round(share * len(families))), len(families) - 1)
+        for number in random.permutation(len(families))[:count]:
+            held_out.update(families[number])
+    return held_out
 
 
 def _families(samples: Iterable[Sample]) -> list[set[str]]:
@@ -41,22 +58,6 @@ def _families(samples: Iterable[Sample]) -> list[set[str]]:
                 joined.add(shared)
                 joined.merge(sample.group, shared)
     return [{name for name in family if not name.startswith("\0")} for family in joined.subsets()]
-
-
-def _draw(
-    samples: Sequence[Sample], families: Sequence[set[str]], share: float, random: np.random.Generator
-) -> set[str]:
-    """Return the groups to hold out: the share of families with a positive sample, and of those without."""
-    positive = {sample.group for sample in samples if sample.positive}
-    sick = sorted(sorted(family) for family in families if family & positive)
-    clear = sorted(sorted(family) for family in families if not family & positive)
-    held_out: set[str] = set()
-    for stratum in (sick, clear):
-        # At least one, unless there is no second one to train on.
-        count = min(max(1, round(share * len(stratum))), len(stratum) - 1)
-        for number in random.permutation(len(stratum))[: max(0, count)]:
-            held_out.update(stratum[number])
-    return held_out
 
 
 def check_disjoint(samples: Iterable[Sample]) -> None:
