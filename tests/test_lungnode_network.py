@@ -89,8 +89,8 @@ def test_googlenet_has_the_weights_and_the_sizes_of_its_papers_table_1(network: 
     model = network.build_network(Network(backbone="googlenet", stages=(1, 2, 3, 4)), 224)
     kernels = {name: value.size for name, value in network.get_weights(model).items() if value.ndim == 4}
 
-    # The paper's counts of 4c and 5a contradict the channels of their rows, and others are rounded: the sum is
-    # what it says, to a hundredth.
+    # The paper's counts of 4c and 5a contradict the channels of their rows, and others are rounded: the sum
+    # is what it says, to a hundredth.
     modules = sum(size for name, size in kernels.items() if name.startswith("inception"))
     thousands = sum(row[-1] for row in googlenet_reference.TABLE_1.values())
     assert modules / 1024 == pytest.approx(thousands, rel=0.01)
