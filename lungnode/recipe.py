@@ -39,17 +39,19 @@ class Network(Part):
     """The network and where its first weights come from."""
 
     backbone: Backbone = "resnet50"
-    # A bottleneck strides in its first 1x1 convolution (v1, Keras) or in its 3x3 (v1.5, torchvision).
+    # Whose published weights fit. A bottleneck strides in its first 1x1 convolution (v1, Keras) or in its 3x3
+    # (v1.5, torchvision); every backbone takes its publisher's normalisation.
     topology: Literal["v1", "v1.5"] = "v1"
     init: str = "imagenet"  # or "random", or a file of weights of the same topology
-    stages: tuple[int, ...] = (4,)  # residual stages, 1 to 4, that the class-map convolution reads
-    frozen: int = 0  # the stem and so many stages keep their first weights; their features are made once
+    stages: tuple[int, ...] = (4,)  # of strides 4, 8, 16 and 32: those that the class-map convolution reads
+    # The stem and so many stages keep their first weights, and their features are made once; 0: nothing does.
+    frozen: int = Field(0, ge=0, le=4)
     dropout: float = Field(0.5, ge=0, lt=1)  # before the class-map convolution
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if not self.stages or not set(self.stages) <= {1, 2, 3, 4}:
-            raise ValueError(f"stages are one or more of 1, 2, 3 and 4, got {self.stages}")
+        if not self.stages or [stage for stage in (1, 2, 3, 4) if stage in self.stages] != list(self.stages):
+            raise ValueError(f"stages are one or more of 1, 2, 3 and 4, ascending, got {self.stages}")
         return self
 
 
