@@ -121,11 +121,11 @@ class _Line:
             study=cell.get("study", ""),
             healthy_scan=self._one_of("healthy_scan", _YES_NO),
             attributes={name: value for name, value in cell.items() if name not in COLUMNS and value},
-            digest=cell.get("sha256", ""),
+            digest=cell.get("sha256", "").lower(),
         )
 
     def _one_of(self, column: str, known: Mapping[str, _Value]) -> _Value:
-        value = (self.values.get(column) or "").strip()
+        value = (self.values.get(column) or "").strip().lower()
         if value not in known:
             raise self.problem(f"{column} is {value!r}; it must be {' or '.join(filter(None, known))}")
         return known[value]
