@@ -95,7 +95,7 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = SILEN
 
 def part(evaluation: Evaluation, split: Split | None) -> Evaluation:
     """Return what was measured on one split; None is all of it."""
-    if split is None:
+    if split is None or all(sample.split is split for sample in evaluation.samples):
         return evaluation
     rows = [number for number, sample in enumerate(evaluation.samples) if sample.split is split]
     place = {row: number for number, row in enumerate(rows)}

@@ -1,9 +1,12 @@
 """What `lungnode evaluate` does: find samples and models, measure, show, save."""
 
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,24 +17,30 @@ from rich.progress import TaskID
 from rich.table import Table
 from sqlalchemy import make_url
 
+from db.label_policy import DEFAULT_POLICY
 from db.registry import find_model, model_in_use, place_of
 from db.session import transaction
+from db.test_sets import read_test_set
 from lungnode.cli.studies import open_database
-from lungnode.errors import UnusableError
+from lungnode.errors import SettingsError, UnusableError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.runtime import load_model
 from lungnode.settings import Settings
+from trainer.archive import read_archive, select_test_set
+from trainer.cache import Cache
 from trainer.card import FIGURES, cell
+from trainer.compression import price_of_compression
 from trainer.document import Level, document
 from trainer.evaluate import Evaluation, evaluate, main_split, part
 from trainer.image_lists import ImageLists, read_image_lists
 from trainer.manifest import read_manifest
 from trainer.registry import candidate_folder
-from trainer.samples import NEGATIVE, POSITIVE, Collection, Sample, Split
+from trainer.samples import NEGATIVE, POSITIVE, Sample, Split
 from trainer.splits import check_labels
 
 RESEARCH_USE: Final = "Research use only. Not for diagnostic use."
 EVERYTHING: Final = "all"
+LOSSLESS: Final = "lossless"  # below the cache: studies of test sets
 SHIPPED: Final = "shipped"  # name of the model that Lungnode comes with
 WIDE: Final = 120  # columns of a table that goes into a file or a pipe
 
@@ -71,20 +80,34 @@ class Output:
     as_json: bool
 
 
+@dataclass(frozen=True)
+class Found:
+    """Samples to measure on."""
+
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()  # sentences that the operator is told
+    everything: tuple[Sample, ...] = ()  # the list that they are a part of, for the tables of the data
+    test_set: str = ""  # name of the frozen set, and its digest
+    digest: str = ""
+
+
 def run(settings: Settings, wanted: Sequence[str], source: Source, output: Output) -> None:
     """Measure each model on the samples and show the figures.
 
     Raises:
         UnusableError: A list, an image or a model cannot be used, or a class is empty.
-        UnavailableError: A file or the database is away.
+        UnavailableError: A file or the database is away, or the report cannot be written.
     """
     found = collect(settings, source)
+    for note in found.notes:
+        sys.stderr.write(f"{note}\n")
     places = [find_place(settings, name) for name in wanted]
     evaluations = [evaluate_at(place, settings, found) for place in places]
     split = main_split(found.samples) if source.split in ("", EVERYTHING) else Split(source.split)
-    shown = [part(evaluation, split) for evaluation in evaluations]
     level: Level = "studies" if output.studies or (output.studies is None and source.test_set) else "slices"
-    documents = [document(evaluation, level) for evaluation in shown]
+    documents = [document(part(evaluation, split), level) for evaluation in evaluations]
+    if output.report:
+        _write_report(evaluations, places, settings, found, output.report)
     if output.as_json:
         first, *others = documents
         sys.stdout.write(json.dumps(first | ({"others": others} if others else {}), indent=2) + "\n")
@@ -92,18 +115,44 @@ def run(settings: Settings, wanted: Sequence[str], source: Source, output: Outpu
         _print(documents)
 
 
-def collect(settings: Settings, source: Source) -> Collection:
-    """Read the list of samples, and see that there is something to tell apart."""
-    if source.manifest:
-        found = Collection(tuple(_of_split(read_manifest(source.manifest), source.split)))
-    elif source.images and source.positives and source.negatives:
-        lists = ImageLists(source.images, source.positives, source.negatives, patients=source.patients)
-        found = read_image_lists(lists, Split.TEST)
+def collect(settings: Settings, source: Source) -> Found:
+    """Read the list of samples, and see that there is something to tell apart.
+
+    Raises:
+        UnusableError: A list cannot be used, a class is empty, or a file has both labels.
+        UnavailableError: A file or the database is away.
+    """
+    if source.test_set:
+        found = _read_test_set(settings, source.test_set)
+    elif source.manifest:
+        listed = tuple(read_manifest(source.manifest))
+        found = Found(tuple(_of_split(listed, source.split)), everything=listed)
     else:
-        raise UnusableError(f"There is no test set {source.test_set}.")
-    _check_classes(found, source)
+        found = _read_lists(source)
+    _check_classes(found.samples, source)
     check_labels(found.samples)
     return found
+
+
+def _read_lists(source: Source) -> Found:
+    if not (source.images and source.positives and source.negatives):
+        raise SettingsError(source.problem())
+    lists = ImageLists(source.images, source.positives, source.negatives, patients=source.patients)
+    listed = read_image_lists(lists, Split.TEST)
+    return Found(listed.samples, listed.notes)
+
+
+def _read_test_set(settings: Settings, name: str) -> Found:
+    """Read the studies of a frozen set, without loss: as a worker sees them."""
+    with transaction(open_database(settings)) as session:
+        frozen = read_test_set(session, name)
+        selection = select_test_set(session, settings.archive, name, DEFAULT_POLICY)
+    cache = Cache(settings.cache / LOSSLESS, None)
+    with _bar() as shown:
+        shown.begin("read the studies", len(selection.studies))
+        listed = read_archive(selection, cache, os.cpu_count() or 1, shown.reached)
+    left_out = [f"Study {each.what} is left out: {each.reason}" for each in listed.exclusions]
+    return Found(listed.samples, (*listed.notes, *left_out), test_set=name, digest=frozen.digest)
 
 
 def _of_split(samples: Sequence[Sample], wanted: str) -> Sequence[Sample]:
@@ -113,7 +162,7 @@ def _of_split(samples: Sequence[Sample], wanted: str) -> Sequence[Sample]:
     return [sample for sample in samples if split is None or sample.split is split]
 
 
-def _check_classes(found: Collection, source: Source) -> None:
+def _check_classes(samples: Sequence[Sample], source: Source) -> None:
     """See that both classes are there.
 
     Raises:
@@ -121,7 +170,7 @@ def _check_classes(found: Collection, source: Source) -> None:
     """
     named = {True: source.positives or source.manifest, False: source.negatives or source.manifest}
     for positive, file in named.items():
-        if not any(sample.positive is positive for sample in found.samples):
+        if not any(sample.positive is positive for sample in samples):
             word = POSITIVE if positive else NEGATIVE
             where = f"The list {file}" if file else f"The test set {source.test_set}"
             raise UnusableError(f"{where} names no {word} slice; both classes are needed to measure.")
@@ -140,15 +189,35 @@ def find_place(settings: Settings, wanted: str) -> Place:
         return place_of(find_model(session, wanted), settings) if wanted else model_in_use(session, settings)
 
 
-def evaluate_at(place: Place, settings: Settings, found: Collection) -> Evaluation:
-    console = Console(stderr=True)
+def evaluate_at(place: Place, settings: Settings, found: Found) -> Evaluation:
+    """Load a model and measure it.
+
+    Raises:
+        UnusableError: The model or an image cannot be used.
+        UnavailableError: An image is away.
+    """
     verified(place)
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-        shown = _Shown(bar, bar.add_task("load the model", total=None))
-        return evaluate(load_model(place.folder, settings.analysis.batch), found.samples, shown)
+    with _bar() as shown:
+        model = load_model(place.folder, settings.analysis.batch)
+        measured = evaluate(model, found.samples, shown)
+    return replace(measured, digest=found.digest or measured.digest, test_set=found.test_set)
 
 
-@dataclass(frozen=True)
+def _write_report(
+    evaluations: Sequence[Evaluation], places: Sequence[Place], settings: Settings, found: Found, path: Path
+) -> None:
+    from trainer.report import Extras, write_report  # noqa: PLC0415 - Matplotlib takes its time
+
+    prices = {}
+    for evaluation, place in zip(evaluations, places, strict=True):
+        samples = part(evaluation, main_split(evaluation.samples)).samples
+        with _bar() as shown:
+            model = load_model(place.folder, settings.analysis.batch)
+            prices[evaluation.info.digest] = price_of_compression(model, samples, progress=shown)
+    write_report(evaluations, path, Extras(found.everything, prices, datetime.now(UTC)))
+
+
+@dataclass
 class _Shown:
     """Shows how far a measurement is."""
 
@@ -161,8 +230,18 @@ class _Shown:
     def advance(self, steps: int = 1) -> None:
         self.bar.advance(self.task, steps)
 
+    def reached(self, done: int, total: int) -> None:
+        self.bar.update(self.task, completed=done, total=total)
+
     def say(self, line: str) -> None:
         self.bar.console.print(line, markup=False)
+
+
+@contextmanager
+def _bar() -> Iterator[_Shown]:
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield _Shown(bar, bar.add_task("load the model", total=None))
 
 
 def _print(documents: Sequence[Mapping[str, Any]]) -> None:
