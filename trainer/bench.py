@@ -15,17 +15,28 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from lungnode.errors import UnusableError
 from lungnode.network import Weights, build_network, get_weights, set_weights, split_network
 from lungnode.recipe import Recipe
-from trainer.blocks import Array, BlockStore
+from trainer.blocks import Array
 from trainer.checkpoint import Checkpoint, EpochRecord
-from trainer.features import Case, Extract, Images, Maker, frozen_digest, make_cases, open_store
+from trainer.draws import draw_slices
+from trainer.features import (
+    Case,
+    Extract,
+    Images,
+    Maker,
+    frozen_digest,
+    list_cases,
+    make_features,
+    open_store,
+)
 from trainer.initial import RANDOM, initialise
-from trainer.learner import EpochCost, Learner
+from trainer.learner import EpochCost, Learner, as_floats
 from trainer.metrics import auc
-from trainer.plan import Visits, dropout_seed, plan_epoch, plan_evaluation
+from trainer.plan import Draw, Visits, draw_epoch, draw_evaluation, dropout_seed, visit
 from trainer.progress import Progress
-from trainer.samples import Sample
+from trainer.samples import Sample, Split
 
 Save = Callable[[Checkpoint], None]
 KERNEL: Final = 4  # dimensions of a convolution's kernel
@@ -37,6 +48,21 @@ class Task:
 
     training: Sequence[Case]
     validation: Sequence[Case]
+
+
+def make_task(samples: Sequence[Sample], recipe: Recipe) -> Task:
+    """List what the training split gives to learn, and what of the validation split is looked at.
+
+    Of a study, validation looks at as many slices as an epoch learns from, always the same ones.
+
+    Raises:
+        UnavailableError: A slice without a digest is away.
+    """
+    random, data = np.random.default_rng((recipe.training.seed, 0)), recipe.data
+    validation = [sample for sample in samples if sample.split is Split.VALIDATION]
+    drawn = draw_slices(validation, data.positive_slices, data.negative_slices, random)
+    training = [sample for sample in samples if sample.split is Split.TRAIN]
+    return Task(list_cases(training, recipe), list_cases(drawn, recipe, learnt=False))
 
 
 def first_network(recipe: Recipe, folder: Path = Path()) -> Any:
@@ -91,17 +117,11 @@ class Bench:
         trunk, self._rest = split_network(network, recipe.network.frozen)
         self._first = get_weights(network)
         frozen = {} if recipe.network.frozen <= 0 else get_weights(trunk)
-        self.store: BlockStore = open_store(cache, recipe, frozen_digest(frozen))
-        self._maker = Maker(recipe, self.store, _extractor(trunk, recipe), progress)
-
-    def cases(self, samples: Sequence[Sample], *, learnt: bool = True) -> list[Case]:
-        """Bring the samples' examples into the store and list them; see `make_cases`.
-
-        Raises:
-            UnusableError: A slice cannot be read.
-            UnavailableError: A slice is away, or the disk is full.
-        """
-        return make_cases(samples, self._maker, learnt=learnt)
+        store = open_store(cache, recipe, frozen_digest(frozen))
+        self._maker = Maker(recipe, store, _extractor(trunk, recipe), progress)
+        self._run = tf.function(
+            lambda features: self._rest(as_floats(features), training=False), reduce_retracing=True
+        )
 
     def fit(self, task: Task, done: Checkpoint | None = None, save: Save = lambda _: None) -> Checkpoint:
         """Train from the first weights, or on from a checkpoint, until the recipe says stop.
@@ -112,20 +132,26 @@ class Bench:
             task: What is learnt.
             done: Where to go on.
             save: Keeps the state after each epoch.
+
+        Raises:
+            UnusableError: A slice cannot be read, or the training diverged.
+            UnavailableError: A slice is away, or the disk is full.
         """
         training, checkpoint = self._recipe.training, done or Checkpoint()
         learner = self._new_learner()
         if checkpoint.state:
             learner.restore(checkpoint.state)
-        self._progress.begin("Epochs", training.epochs)
-        self._progress.advance(checkpoint.epoch)
         while not checkpoint.is_finished(training.epochs, training.patience):
             record = self._epoch(learner, task, checkpoint.epoch + 1)
             checkpoint = checkpoint.after(record, learner.weights(), learner.state())
             save(checkpoint)
             self._progress.say(_line(record))
-            self._progress.advance()
-        set_weights(self._rest, checkpoint.best or {})
+        if checkpoint.best is None:
+            raise UnusableError(
+                "No epoch had a validation loss that is a number: the training diverged. Lower "
+                "training.learning_rate."
+            )
+        set_weights(self._rest, checkpoint.best)
         return checkpoint
 
     def _new_learner(self) -> Learner:
@@ -136,22 +162,41 @@ class Bench:
         return Learner(self._rest, self._recipe.training, self._strategy, keep_statistics=keep)
 
     def _epoch(self, learner: Learner, task: Task, number: int) -> EpochRecord:
+        training = self._recipe.training
+        visits = self._visits(draw_epoch(task.training, self._recipe, number))
+        checked = self._visits(draw_evaluation(task.validation))
+        self._progress.begin(f"Epoch {number} of at most {training.epochs}", len(visits.keys))
         begin, cpu = perf_counter(), process_time()
-        seed = self._recipe.training.seed
-        visits = plan_epoch(task.training, self._recipe, number)
-        loss, cost = learner.learn(visits, self.store.take, dropout_seed(seed, number))
-        checked = plan_evaluation(task.validation, self._recipe.data.source_weights)
-        logits = learner.logits(checked, self.store.take)
+        learner.reseed(dropout_seed(training.seed, number))
+        loss, cost = learner.learn(visits, self._maker.store.take, self._progress)
+        logits = learner.logits(checked, self._maker.store.take)
         return _record(number, loss, cost, checked, logits, (perf_counter() - begin, process_time() - cpu))
 
+    def _visits(self, draws: Sequence[Draw]) -> Visits:
+        """Make the features that are missing, and leave out what has none: too little lung was seen."""
+        make_features([draw.view for draw in draws], self._maker)
+        possible = [draw for draw in draws if draw.view.key in self._maker.store]
+        return visit(possible, self._recipe.data.source_weights)
+
+    def features_cpu_s(self, task: Task, epochs: int) -> float:
+        """Return what the features cost that a training of so many epochs needed, whenever they were made."""
+        draws = [draw_evaluation(task.validation)]
+        draws += [draw_epoch(task.training, self._recipe, number) for number in range(1, epochs + 1)]
+        keys = {draw.view.key for part in draws for draw in part}
+        return self._maker.store.cpu_seconds(key for key in keys if key in self._maker.store)
+
     def outputs(self, cases: Sequence[Case]) -> tuple[Array, Array]:
-        """Return class maps (n, rows, columns) and logits (n,) of cases as they are, by the current weights."""
-        run = tf.function(lambda features: self._rest(features, training=False), reduce_retracing=True)
+        """Return class maps (n, rows, columns) and logits (n,) of cases as they are, by the current weights.
+
+        Raises:
+            UnusableError: A slice cannot be read.
+            UnavailableError: A slice is away, or the disk is full.
+        """
+        keys = self._visits(draw_evaluation(cases)).keys
         maps, logits = [], []
-        for start in range(0, len(cases), self._recipe.training.batch):
-            keys = [case.keys[0] for case in cases[start : start + self._recipe.training.batch]]
-            features = [tf.cast(each, tf.float32) for each in self.store.take(keys)]
-            class_maps, logit = run(features[0] if len(features) == 1 else features)
+        for start in range(0, len(keys), self._recipe.training.batch):
+            features = self._maker.store.take(keys[start : start + self._recipe.training.batch])
+            class_maps, logit = self._run(tuple(features))
             maps.append(np.asarray(class_maps)[..., 0])
             logits.append(np.asarray(logit)[:, 0])
         return np.concatenate(maps), np.concatenate(logits)

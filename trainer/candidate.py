@@ -30,14 +30,13 @@ def decide(bench: Bench, validation: Sequence[Case], recipe: Recipe) -> Decision
     Raises:
         UnusableError: A class is missing.
     """
-    genuine = [case for case in validation if not case.painted]
-    class_maps, found = bench.outputs(genuine)
+    class_maps, found = bench.outputs(validation)
     logits = found.astype(np.float64)
-    labels = np.array([case.positive for case in genuine])
-    weights = balanced_weights([c.sample.source for c in genuine], labels, recipe.data.source_weights)
+    labels = np.array([case.positive for case in validation])
+    weights = balanced_weights([c.sample.source for c in validation], labels, recipe.data.source_weights)
     balance = weights.astype(np.float64) if recipe.data.source_weights else None
     decision = calibrate(logits, labels, balance)
-    healthy = decision.slope * logits[[c.sample.healthy_scan for c in genuine]] + decision.intercept
+    healthy = decision.slope * logits[[c.sample.healthy_scan for c in validation]] + decision.intercept
     sick = class_maps[labels][:: max(1, int(labels.sum()) // SHOWN_SLICES)]
     return decision.model_copy(
         update={

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lungnode.errors import UnusableError
 from lungnode.pixels import Gray, crop_box, model_input
 from lungnode.recipe import Recipe
-from trainer.grays import load_gray
-from trainer.jitter import Jitter, compress
+from trainer.grays import file_digest, load_gray
+from trainer.jitter import Jitter
+from trainer.jpeg import compress
 from trainer.painting import paint_lesions
 from trainer.samples import Sample
 
@@ -50,12 +52,14 @@ def make_example(sample: Sample, view: View, recipe: Recipe, content: str) -> Ex
         content: SHA-256 of the slice's file, hexadecimal: the draws depend on it, and on nothing around it.
 
     Raises:
-        UnusableError: The file holds no slice that can be read.
+        UnusableError: The file holds no slice that can be read, or another one than it did.
         UnavailableError: The file is away.
     """
     random = np.random.default_rng(
         (recipe.training.seed, int(view.painted), view.disturbance, int(content[:16], 16))
     )
+    if sample.digest and file_digest(sample.path) != sample.digest:
+        raise UnusableError(f"The image {sample.path} has changed since its list was written.")
     gray = load_gray(sample)
     painted = paint_lesions(gray, random) if view.painted else gray
     if painted is None:

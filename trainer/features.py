@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from lungnode import lungs, pixels
 from lungnode.errors import UnavailableError
 from lungnode.recipe import Recipe
-from trainer import examples, jitter, painting
+from trainer import examples, jitter, jpeg, painting
 from trainer.blocks import Array, BlockStore
 from trainer.examples import Example, View, make_example, training_views
 from trainer.grays import file_digest
@@ -35,27 +35,37 @@ Extract = Callable[[Images], list[Array]]  # the frozen part: one array, of n ro
 
 BLOCK: Final = 32  # examples kept in one file: what a kill costs
 # A change of the code that makes examples makes other features.
-_MAKERS: Final = (examples, jitter, painting, lungs, pixels)
+_MAKERS: Final = (examples, jitter, jpeg, painting, lungs, pixels)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An example whose features may still have to be made."""
+
+    key: str  # of its row in the store
+    sample: Sample
+    view: View
+    content: str  # SHA-256 of the slice's file
 
 
 @dataclass(frozen=True)
 class Case:
-    """What an epoch visits once: a sample as it is, or with lesions painted in, by any of its views."""
+    """What an epoch visits once: a sample as it is, or with lesions painted in, by one of its views."""
 
     sample: Sample
     positive: bool
-    keys: tuple[str, ...]  # of its views in the store; the first is undisturbed
+    views: tuple[Wanted, ...]  # the first is undisturbed
     painted: bool = False
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """An example whose features may still have to be made."""
+class Maker:
+    """What makes the features of examples, and keeps them."""
 
-    key: str
-    sample: Sample
-    view: View
-    content: str
+    recipe: Recipe
+    store: BlockStore
+    extract: Extract
+    progress: Progress
 
 
 def open_store(cache: Path, recipe: Recipe, weights_digest: str) -> BlockStore:
@@ -80,43 +90,46 @@ def open_store(cache: Path, recipe: Recipe, weights_digest: str) -> BlockStore:
     return BlockStore(cache / name)
 
 
-@dataclass(frozen=True)
-class Maker:
-    """What makes the features of examples, and keeps them."""
-
-    recipe: Recipe
-    store: BlockStore
-    extract: Extract
-    progress: Progress
-
-
-def make_cases(samples: Sequence[Sample], maker: Maker, *, learnt: bool = True) -> list[Case]:
-    """Bring every example of the samples into the store, and list the cases in the samples' order.
+def list_cases(samples: Sequence[Sample], recipe: Recipe, *, learnt: bool = True) -> list[Case]:
+    """List what an epoch may visit, in the samples' order; no feature is made yet.
 
     Args:
         samples: The slices.
-        maker: Does it.
-        learnt: Disturbed and painted views are made, too, as the recipe says; else each sample as it is.
+        recipe: Says by which views they are learnt.
+        learnt: With disturbed and painted views, as the recipe says; else each sample as it is.
 
     Raises:
-        UnusableError: A slice cannot be read.
-        UnavailableError: A slice is away, or the disk is full.
+        UnavailableError: A slice without a digest is away.
     """
-    wanted = [each for sample in samples for each in _views(sample, maker.recipe, learnt=learnt)]
+    return [case for sample in samples for case in _cases(sample, recipe, learnt=learnt)]
+
+
+def _cases(sample: Sample, recipe: Recipe, *, learnt: bool) -> Iterator[Case]:
+    content = sample.digest or file_digest(sample.path)
+    by_label: dict[bool, list[Wanted]] = {}
+    for view in training_views(sample, recipe) if learnt else [View()]:
+        wanted = Wanted(_key(content, view, recipe.training.seed), sample, view, content)
+        by_label.setdefault(view.painted, []).append(wanted)
+    for painted, views in by_label.items():
+        yield Case(sample, sample.positive or painted, tuple(views), painted)
+
+
+def make_features(wanted: Sequence[Wanted], maker: Maker) -> None:
+    """Bring examples into the store, but for those of which nothing can be made.
+
+    Raises:
+        UnusableError: A slice cannot be read, or has changed.
+        UnavailableError: A slice is away, or the disk is full; what was made is kept.
+    """
     missing = [each for each in wanted if not maker.store.is_settled(each.key)]
+    if not missing:
+        return
     maker.progress.begin("Features", len(missing))
     begin = process_time()
     with ThreadPoolExecutor() as pool:
         for block, made in _made_ahead(pool, missing, maker.recipe):
             begin = _keep(maker, block, made, begin)
             maker.progress.advance(len(block))
-    return list(_cases(wanted, maker.store))
-
-
-def _views(sample: Sample, recipe: Recipe, *, learnt: bool) -> Iterator[_Wanted]:
-    content = sample.digest or file_digest(sample.path)
-    for view in training_views(sample, recipe) if learnt else [View()]:
-        yield _Wanted(_key(content, view, recipe.training.seed), sample, view, content)
 
 
 def _key(content: str, view: View, seed: int) -> str:
@@ -126,12 +139,12 @@ def _key(content: str, view: View, seed: int) -> str:
 
 
 def _made_ahead(
-    pool: ThreadPoolExecutor, wanted: Sequence[_Wanted], recipe: Recipe
-) -> Iterator[tuple[list[_Wanted], list[Example | None]]]:
+    pool: ThreadPoolExecutor, wanted: Sequence[Wanted], recipe: Recipe
+) -> Iterator[tuple[list[Wanted], list[Example | None]]]:
     """Yield the examples block by block; the next one is made while the caller works on this one."""
     # Two samples of the same content, say a slice listed twice, have one key.
     unique = iter({each.key: each for each in wanted}.values())
-    ahead: list[tuple[list[_Wanted], list[Future[Example | None]]]] = []
+    ahead: list[tuple[list[Wanted], list[Future[Example | None]]]] = []
     while True:
         block = list(islice(unique, BLOCK))
         if block:
@@ -144,7 +157,7 @@ def _made_ahead(
             yield ready, [future.result() for future in futures]
 
 
-def _keep(maker: Maker, block: list[_Wanted], made: list[Example | None], begin: float) -> float:
+def _keep(maker: Maker, block: list[Wanted], made: list[Example | None], begin: float) -> float:
     """Keep a block that took the CPU since `begin`; return when it was done."""
     possible = [(each.key, example.image) for each, example in zip(block, made, strict=True) if example]
     impossible = [each.key for each, example in zip(block, made, strict=True) if not example]
@@ -162,18 +175,6 @@ def _check_space(folder: Path, needed: int) -> None:
             f"The features need more space than the {free / 1e9:.1f} GB that are free in {folder}; what is "
             "kept there is used when the training goes on."
         )
-
-
-def _cases(wanted: Sequence[_Wanted], store: BlockStore) -> Iterator[Case]:
-    """Join the views of one sample and label, leaving out those that could not be made."""
-    views: dict[tuple[int, bool], list[_Wanted]] = {}
-    for each in wanted:
-        if each.key in store:
-            views.setdefault((id(each.sample), each.view.painted), []).append(each)
-    for (_, painted), members in views.items():
-        sample = members[0].sample
-        keys = tuple(each.key for each in members)
-        yield Case(sample, sample.positive or painted, keys, painted)
 
 
 def frozen_digest(weights: dict[str, NDArray[Any]]) -> str:

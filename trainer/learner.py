@@ -20,6 +20,7 @@ from lungnode.recipe import Training
 from trainer.blocks import Array
 from trainer.losses import Targets, losses
 from trainer.plan import Visits
+from trainer.progress import Progress
 
 Take = Callable[[tuple[str, ...]], list[Array]]  # the features of some keys
 State = dict[str, NDArray[Any]]
@@ -60,17 +61,20 @@ class Learner:
         self._step = tf.function(self._distributed_step, reduce_retracing=True)
         self._run = tf.function(self._inference, reduce_retracing=True)
 
-    def learn(self, visits: Visits, take: Take, seed: NDArray[np.uint32]) -> tuple[float, EpochCost]:
+    def reseed(self, seed: NDArray[np.uint32]) -> None:
+        """Give every dropout this state: an epoch must not depend on what ran before it."""
+        for layer in self._network.layers:
+            if isinstance(layer, keras.layers.Dropout) and layer.rate:
+                layer.seed_generator.state.assign(seed)
+
+    def learn(self, visits: Visits, take: Take, progress: Progress) -> tuple[float, EpochCost]:
         """Go through an epoch; return the mean loss, and what it cost.
 
         Args:
             visits: The examples in their order.
             take: Reads their features.
-            seed: State of every dropout at the begin.
+            progress: Hears of each example.
         """
-        for layer in self._network.layers:
-            if isinstance(layer, keras.layers.Dropout) and layer.rate:
-                layer.seed_generator.state.assign(seed)
         reader = _Reader(visits, take, self._training.batch)
         batches = self._strategy.experimental_distribute_dataset(reader.dataset())
         total, step_s = 0.0, 0.0
@@ -78,6 +82,7 @@ class Learner:
             begin = time.perf_counter()
             total += float(self._step(features, Targets(*targets)))
             step_s += time.perf_counter() - begin
+            progress.advance(min(self._training.batch, len(visits.keys)))
         mean = total * self._training.batch / len(visits.keys)
         return mean, EpochCost(len(visits.keys), reader.spent_s, step_s)
 
@@ -136,7 +141,7 @@ class Learner:
 
     def _local_step(self, features: Any, targets: Targets) -> Any:
         with tf.GradientTape() as tape:
-            class_maps, logits = self._network(_floats(features), training=True)
+            class_maps, logits = self._network(as_floats(features), training=True)
             # By the whole batch, whatever part of it this device sees: the devices' gradients are added. The
             # last batch of an epoch is smaller, and its examples count as all others do.
             loss = tf.reduce_sum(losses(class_maps, logits, targets)) / self._training.batch
@@ -147,7 +152,7 @@ class Learner:
         return loss
 
     def _inference(self, features: Any) -> Any:
-        return self._network(_floats(features), training=False)
+        return self._network(as_floats(features), training=False)
 
 
 class _Reader:
@@ -179,7 +184,7 @@ class _Reader:
             yield features, (self._visits.positive[part], self._visits.weight[part])
 
 
-def _floats(features: Any) -> Any:
+def as_floats(features: Any) -> Any:
     """Return features in single precision, as the network takes them: one tensor, or a list of them."""
     cast = [tf.cast(each, tf.float32) for each in features]
     return cast[0] if len(cast) == 1 else cast

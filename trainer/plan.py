@@ -13,13 +13,21 @@ from numpy.typing import NDArray
 
 from lungnode.recipe import Recipe
 from trainer.draws import draw_slices
-from trainer.features import Case
+from trainer.features import Case, Wanted
 
 Weights = NDArray[np.float32]  # shape (n,), mean 1
 
 _ORDER: Final = 1  # the streams of random numbers that one epoch draws from
 _SLICES: Final = 2
 _DROPOUT: Final = 3
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A case, and by which view it is visited."""
+
+    case: Case
+    view: Wanted
 
 
 @dataclass(frozen=True)
@@ -31,31 +39,30 @@ class Visits:
     weight: Weights
 
 
-def plan_epoch(cases: Sequence[Case], recipe: Recipe, epoch: int) -> Visits:
-    """Draw what epoch number `epoch` visits: each case once, by one of its views; of each study some slices."""
+def draw_epoch(cases: Sequence[Case], recipe: Recipe, epoch: int) -> list[Draw]:
+    """Draw an epoch: of each study some slices, each case once, by one of its views, in a new order."""
     random = np.random.default_rng((recipe.training.seed, epoch, _ORDER))
     drawn = _draw_slices(cases, recipe, epoch)
-    order = random.permutation(len(drawn))
-    visited = [drawn[position] for position in order]
-    keys = tuple(case.keys[random.integers(len(case.keys))] for case in visited)
-    return _visits(visited, keys, recipe.data.source_weights)
+    order = (drawn[position] for position in random.permutation(len(drawn)))
+    return [Draw(case, case.views[random.integers(len(case.views))]) for case in order]
 
 
-def plan_evaluation(cases: Sequence[Case], source_weights: Mapping[str, float]) -> Visits:
-    """Visit each genuine case once, undisturbed, in the order given."""
-    return _visits(cases, tuple(case.keys[0] for case in cases), source_weights)
+def draw_evaluation(cases: Sequence[Case]) -> list[Draw]:
+    """Visit each case once, undisturbed, in the order given."""
+    return [Draw(case, case.views[0]) for case in cases]
+
+
+def visit(draws: Sequence[Draw], source_weights: Mapping[str, float]) -> Visits:
+    """Return what is learnt of the examples drawn, and how much each counts."""
+    positive = np.array([draw.case.positive for draw in draws], np.float32)
+    weight = balanced_weights([draw.case.sample.source for draw in draws], positive > 0, source_weights)
+    return Visits(tuple(draw.view.key for draw in draws), positive, weight)
 
 
 def dropout_seed(seed: int, epoch: int) -> NDArray[np.uint32]:
     """Return the state that a layer's seed generator has at the begin of an epoch."""
     state = np.random.default_rng((seed, epoch, _DROPOUT)).integers(2**32, size=2, dtype=np.uint32)
     return state * np.array([1, 0], np.uint32)  # the second number counts the steps
-
-
-def _visits(cases: Sequence[Case], keys: tuple[str, ...], source_weights: Mapping[str, float]) -> Visits:
-    positive = np.array([case.positive for case in cases], np.float32)
-    sources = [case.sample.source for case in cases]
-    return Visits(keys, positive, balanced_weights(sources, positive > 0, source_weights))
 
 
 def _draw_slices(cases: Sequence[Case], recipe: Recipe, epoch: int) -> list[Case]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 _LOG = logging.getLogger(__name__)
@@ -24,34 +25,38 @@ class Progress(Protocol):
 
 
 class LoggedProgress:
-    """A line for each tenth of the work."""
+    """Lines in the log: each that is worth one, and now and then how far the work is."""
 
-    def __init__(self, log: Callable[[str], None] = _LOG.info) -> None:
-        """Say each line to `log`."""
-        self._log = log
-        self._what, self._done, self._total = "", 0, 1
+    def __init__(self, every_s: float = 30.0, now: Callable[[], float] = monotonic) -> None:
+        """Say how far the work is at most every so many seconds."""
+        self._every_s, self._now = every_s, now
+        self._said = now()
+        self._what, self._done, self._total = "", 0, 0
 
     def begin(self, what: str, total: int) -> None:
-        self._what, self._done, self._total = what, 0, max(1, total)
+        """Remember what begins."""
+        self._what, self._done, self._total = what, 0, total
 
     def advance(self, steps: int = 1) -> None:
-        tenth = self._done * 10 // self._total
+        """Say how far it is, where that is due."""
         self._done += steps
-        if self._done * 10 // self._total > tenth:
-            self._log(f"{self._what}: {self._done} of {self._total}")
+        if self._now() - self._said >= self._every_s:
+            self._said = self._now()
+            _LOG.info("%s: %d of %d", self._what, self._done, self._total)
 
     def say(self, line: str) -> None:
-        self._log(line)
+        """Log the line."""
+        _LOG.info("%s", line)
 
 
 class Silence:
     """Nobody listens."""
 
     def begin(self, what: str, total: int) -> None:
-        pass
+        """Nothing is heard."""
 
     def advance(self, steps: int = 1) -> None:
-        pass
+        """Nothing is heard."""
 
     def say(self, line: str) -> None:
-        pass
+        """Nothing is heard."""

@@ -9,7 +9,7 @@ from trainer.samples import Sample
 
 
 def relocate(samples: Sequence[Sample], root: Path) -> list[Sample]:
-    """Return the samples with their files below `root`, each at the longest end of its path that exists there.
+    """Return the samples with their files below `root`, each at the longest end of its path that is there.
 
     Raises:
         UnusableError: A file is not there.

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lungnode.errors import LungnodeError, UnusableError
+from lungnode.errors import LungnodeError
 from lungnode.model_folder import Manifest
 from lungnode.network import get_weights, write_weights
 from lungnode.recipe import Recipe
-from trainer.bench import Bench, Task, choose_strategy, first_network
+from trainer.bench import Bench, choose_strategy, first_network, make_task
 from trainer.candidate import decide, describe_candidate, write_candidate
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.curves import draw_curves
@@ -23,7 +23,7 @@ from trainer.initial import IMAGENET, RANDOM
 from trainer.manifest import digest_samples
 from trainer.progress import Progress
 from trainer.run_folder import LICENSES, RunFolder, RunInfo, new_run, write_json
-from trainer.samples import Sample, Split
+from trainer.samples import Sample
 
 
 def begin(path: Path, info: RunInfo, recipe: Recipe, samples: Sequence[Sample], weights: Path) -> RunFolder:
@@ -87,32 +87,25 @@ def _train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Pro
     with strategy.scope():
         network = first_network(_from_run(recipe, run))
     bench = Bench(recipe, network, cache, progress, strategy)
-    training = bench.cases([s for s in samples if s.split is Split.TRAIN])
-    validation = bench.cases([s for s in samples if s.split is Split.VALIDATION], learnt=False)
+    task = make_task(samples, recipe)
 
     def save(checkpoint: Checkpoint) -> None:
         save_checkpoint(checkpoint, run.checkpoint)
         run.write_history(checkpoint.history)
 
-    checkpoint = bench.fit(Task(training, validation), load_checkpoint(run.checkpoint), save)
-    if checkpoint.best is None:
-        raise UnusableError(
-            "No epoch had a validation loss that is a number: the training diverged; lower "
-            "training.learning_rate."
-        )
+    checkpoint = bench.fit(task, load_checkpoint(run.checkpoint), save)
     draw_curves(checkpoint.history, checkpoint.best_epoch, run.path / "curves.png")
     run.write_history(checkpoint.history)
     manifest = Manifest(
         name=run.info().name,
         version=run.info().version,
-        decision=decide(bench, validation, recipe),
+        decision=decide(bench, task.validation, recipe),
         data=_digests(samples),
     )
     staged = run.path / ".model.part"
     shutil.rmtree(staged, ignore_errors=True)
     write_candidate(staged, manifest, recipe, bench.weights(), run.licenses)
-    made = bench.store.cpu_seconds(key for case in (*training, *validation) for key in case.keys)
-    told = _told(checkpoint, made)
+    told = _told(checkpoint, bench.features_cpu_s(task, checkpoint.epoch))
     describe_candidate(staged, manifest, recipe, samples, told)
     staged.rename(run.model)
     progress.say(f"{told['cpu_hours']} CPU hours; kept epoch {checkpoint.best_epoch}")
