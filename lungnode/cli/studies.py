@@ -136,28 +136,34 @@ def reindex(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @studies.command()
-def export(
+def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     context: typer.Context,
-    uid: Uid,
+    uids: Annotated[list[str], typer.Argument(metavar="UID...", help="Study Instance UIDs.")],
     folder: Annotated[Path, typer.Argument(help="Folder to copy into; it is made.")],
     results: Annotated[bool, typer.Option("--results", help="Copy our results as well.")] = False,
+    deidentified: Annotated[
+        bool, typer.Option("--deidentified", help="CT images only, without what tells who the patient is.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Check de-identified copies with a second tool.")
+    ] = True,
+    as_json: AsJson = False,
 ) -> None:
-    """Copy a study's files into a folder, as they were received."""
-    from db.queries import get_study, list_instances  # noqa: PLC0415 - when called
-    from db.session import transaction  # noqa: PLC0415 - when called
+    """Copy studies into a folder: as they were received, or de-identified; several have a folder each."""
+    from lungnode.cli._exports import export_deidentified, export_received, report  # noqa: PLC0415
 
     settings = settings_of(context)
-    with transaction(open_database(settings)) as session:
-        study = get_study(session, uid)
-        files = [settings.archive / instance.path for instance in list_instances(session, study)]
-        if results:
-            files += [settings.outputs / row.path for each in study.analyses for row in each.outputs]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in files:
-        if (folder / path.name).exists():
-            raise UnusableError(f"{folder / path.name} exists already; export into an empty folder.")
-        shutil.copy2(path, folder / path.name)
-    typer.echo(f"{len(files)} files are in {folder}.")
+    if deidentified and results:
+        raise typer.BadParameter("Our results name the patient: --deidentified has none of them.")
+    if as_json and not deidentified:
+        raise typer.BadParameter("--json goes with --deidentified.")
+    engine = open_database(settings)
+    if deidentified:
+        report(export_deidentified(settings, engine, uids, folder, check=verify), folder, as_json=as_json)
+        return
+    targets = {uid: folder if len(uids) == 1 else folder / uid for uid in uids}
+    count = sum(export_received(settings, engine, uid, to, results=results) for uid, to in targets.items())
+    typer.echo(f"{count} files are in {folder}.")
 
 
 @studies.command()
