@@ -8,11 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from lungnode.errors import UnusableError
 from lungnode.model_folder import SHIPPED_MODEL, WEIGHTS_FILE, ModelInfo, describe_model
+from lungnode.weights_file import Weights, name_of, read_weights
 
 Slices = NDArray[np.uint8]  # shape (n, size, size): 8-bit gray, as pixels.model_input makes them
 Probabilities = NDArray[np.float32]  # shape (n,)
@@ -51,10 +50,13 @@ def load_model(folder: Path | None = None, batch: int = 8) -> Model:
     """
     folder = folder or SHIPPED_MODEL
     info = describe_model(folder)
+    stored = read_weights(folder / WEIGHTS_FILE)
+    expected = name_of(info.recipe.network)
+    if stored.network not in ("", expected):
+        raise UnusableError(f"The weights in {folder} are of {stored.network}, its recipe says {expected}.")
     try:
-        weights = load_file(folder / WEIGHTS_FILE)
-        return _TensorFlowModel(info, weights, batch)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        return _TensorFlowModel(info, stored.weights, batch)
+    except (KeyError, ValueError) as error:
         raise UnusableError(f"The weights in {folder} do not fit the network: {error}.") from error
 
 
@@ -84,7 +86,7 @@ def _quiet_start() -> Iterator[None]:
 class _TensorFlowModel:
     """The network in TensorFlow; a GPU is used where TensorFlow sees one."""
 
-    def __init__(self, info: ModelInfo, weights: dict[str, NDArray[Any]], batch: int) -> None:
+    def __init__(self, info: ModelInfo, weights: Weights, batch: int) -> None:
         tf = load_tensorflow()
         from lungnode.network import build_network, set_weights  # noqa: PLC0415 - see load_model
 

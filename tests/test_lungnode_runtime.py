@@ -12,7 +12,9 @@ import pytest
 
 from lungnode.errors import UnusableError
 from lungnode.model_folder import IDENTITY, SHIPPED_MODEL, WEIGHTS_FILE, describe_model
+from lungnode.recipe import Network
 from lungnode.runtime import Model, Slices, load_model, sigmoid
+from lungnode.weights_file import read_weights, write_weights
 
 SIZE = 299
 MAX_WEIGHTS_BYTES = 50_000_000
@@ -118,7 +120,27 @@ def test_weights_that_are_damaged_are_refused_by_name(tmp_path: Path) -> None:
         shutil.copy(SHIPPED_MODEL / name, tmp_path)
     (tmp_path / WEIGHTS_FILE).write_bytes(b"not weights")
 
-    with pytest.raises(UnusableError, match="do not fit the network"):
+    with pytest.raises(UnusableError, match=r"weights\.safetensors cannot be read"):
+        load_model(tmp_path)
+
+
+def test_weights_that_are_of_another_topology_than_the_recipe_are_refused(tmp_path: Path) -> None:
+    for name in ("recipe.json", "model.json"):
+        shutil.copy(SHIPPED_MODEL / name, tmp_path)
+    weights = read_weights(SHIPPED_MODEL / WEIGHTS_FILE).weights
+    # All the names and shapes of v1.5 would be there.
+    write_weights(weights, Network(topology="v1"), tmp_path / WEIGHTS_FILE)
+
+    with pytest.raises(UnusableError, match=r"are of resnet50 v1, its recipe says resnet50 v1\.5"):
+        load_model(tmp_path)
+
+
+def test_weights_of_other_stages_are_refused_by_name(tmp_path: Path) -> None:
+    for name in ("recipe.json", "model.json"):
+        shutil.copy(SHIPPED_MODEL / name, tmp_path)
+    write_weights({}, Network(topology="v1.5"), tmp_path / WEIGHTS_FILE)
+
+    with pytest.raises(UnusableError, match=r"do not fit the network: .*conv1\.weight"):
         load_model(tmp_path)
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from lungnode.errors import UnusableError
 from lungnode.model_folder import WEIGHTS_FILE
-from lungnode.network import Weights, get_weights, set_weights
+from lungnode.network import get_weights, set_weights
 from lungnode.network.head import HEADS
-from lungnode.network.weights import NETWORK_KEY
 from lungnode.recipe import RECIPE_FILE, Network, read_recipe
+from lungnode.weights_file import Weights, read_weights
 from trainer import keras_weights
 
 RANDOM: Final = "random"
@@ -98,19 +97,14 @@ def _read_arrays(path: Path) -> _Initial:
 
 def _read_safetensors(path: Path) -> _Initial:
     """Read a file that says what it is for, one in a model's folder, or one in torchvision's names."""
-    try:
-        with safe_open(path, "numpy") as file:
-            stated = (file.metadata() or {}).get(NETWORK_KEY)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (OSError, SafetensorError) as error:
-        raise UnusableError(f"The weights {path} cannot be read: {error}.") from error
-    if stated:
-        backbone, _, topology = stated.partition(" ")
-        return _Initial(weights, backbone, topology)
+    stored = read_weights(path)
+    if stored.network:
+        backbone, _, topology = stored.network.partition(" ")
+        return _Initial(stored.weights, backbone, topology)
     if (path.parent / RECIPE_FILE).is_file():
         made_by = read_recipe(path.parent).network
-        return _Initial(weights, made_by.backbone, made_by.topology)
-    return _Initial(weights, _backbone(weights, path), _guess(weights))
+        return _Initial(stored.weights, made_by.backbone, made_by.topology)
+    return _Initial(stored.weights, _backbone(stored.weights, path), _guess(stored.weights))
 
 
 def _backbone(weights: Weights, path: Path) -> str:

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungnode.errors import UnusableError
-from lungnode.network import Weights, resnet50, vgg16
+from lungnode.network import resnet50, vgg16
 from lungnode.recipe import Backbone
+from lungnode.weights_file import KERNEL, Weights
 
 Layers = dict[str, list[NDArray[Any]]]  # Keras' name of a layer to its weights, in Keras' order
 
 SUFFIXES: Final = (".h5", ".hdf5", ".keras")
 TOPOLOGY: Final = "v1"  # of all that Keras publishes
 ARCHIVED: Final = "model.weights.h5"  # in a .keras archive
-KERNEL: Final = 4  # dimensions of a convolution's kernel
 CONVOLUTION: Final = ("weight", "bias")  # in Keras' order
 NORMALIZATION: Final = ("weight", "bias", "running_mean", "running_var")
 

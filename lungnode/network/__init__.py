@@ -9,6 +9,7 @@ Importing this package imports TensorFlow.
 """
 
 from lungnode.network.build import build_network, split_network
-from lungnode.network.weights import Weights, get_weights, set_weights, write_weights
+from lungnode.network.weights import get_weights, set_weights
+from lungnode.weights_file import Weights, write_weights
 
 __all__ = ["Weights", "build_network", "get_weights", "set_weights", "split_network", "write_weights"]
