@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungnode.activation import show_maps
-from lungnode.heatmap import ClassMap, upsample
-from lungnode.lungs import lung_mask
 from lungnode.model_folder import ModelInfo
 from lungnode.pixels import Box, Gray, crop_box, model_input
 from lungnode.runtime import Model
 from lungnode.study_rule import CERTAIN, study_probability
 from trainer.grays import load_gray
+from trainer.located import Located, locate
 from trainer.manifest import digest_samples
 from trainer.metrics import Labels, Scores
 from trainer.progress import Progress, Silence
@@ -35,17 +34,6 @@ class Scored:
     labels: Labels
     scores: Scores  # probabilities
     first: NDArray[np.intp]  # the sample, or the first sample of the study: it has the attributes
-
-
-@dataclass(frozen=True)
-class Located:
-    """Where the class map of an infected slice lies."""
-
-    index: int  # of the sample
-    class_map: ClassMap  # in [0, 1], as a heatmap shows it
-    box: Box  # of the slice, which the network saw
-    inside: float  # share of what is shown that lies in the lung; NaN where nothing is shown or no lung found
-    lung: float  # share of the box that is lung: what a map that knows nothing would have
 
 
 @dataclass(frozen=True)
@@ -82,7 +70,7 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = SILEN
         probabilities, class_maps = model.predict(np.stack([seen.image for seen in part]))
         shown = show_maps(class_maps, model.info.decision.map_scale)
         located += [
-            _locate(len(scores) + place, seen, class_map)
+            locate(len(scores) + place, seen.gray, seen.box, class_map)
             for place, (seen, class_map) in enumerate(zip(part, shown, strict=True))
             if samples[len(scores) + place].positive
         ]
@@ -132,15 +120,6 @@ def _parts(samples: Sequence[Sample], info: ModelInfo) -> Iterator[list[_Seen]]:
     with ThreadPoolExecutor(THREADS, "read") as pool:
         for start in range(0, len(samples), PART):
             yield list(pool.map(see, samples[start : start + PART]))
-
-
-def _locate(index: int, seen: _Seen, class_map: ClassMap) -> Located:
-    lung = lung_mask(seen.gray)
-    activation = upsample(class_map, seen.box, *seen.gray.shape)
-    total = float(activation.sum())
-    box = lung[seen.box.top : seen.box.bottom, seen.box.left : seen.box.right]
-    inside = float(activation[lung].sum()) / total if total and lung.any() else float("nan")
-    return Located(index, class_map, seen.box, inside, float(box.mean()))
 
 
 def _slices(samples: Sequence[Sample], scores: Scores) -> Scored:

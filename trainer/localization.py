@@ -7,8 +7,9 @@ from typing import Final
 import numpy as np
 
 from lungnode.heatmap import Color, overlay, upsample
-from trainer.evaluate import Evaluation, Located
+from trainer.evaluate import Evaluation
 from trainer.grays import load_gray
+from trainer.located import Located
 from trainer.metrics import Scores
 
 FOUND: Final = 6  # pictures of what was found
@@ -20,31 +21,20 @@ class Localization:
     """How much of what heatmaps show lies in the lung; NaN where nothing is shown."""
 
     slices: int  # infected ones
-    inside: Scores  # share of each that shows something
+    inside: Scores  # share in the lung mask, of each that shows something
+    closed: Scores  # the same in the mask with its bays and holes
     chance: float  # mean share of the network's picture that is lung
-
-    @property
-    def mean(self) -> float:
-        """Mean share."""
-        return float(self.inside.mean()) if self.inside.size else float("nan")
-
-    @property
-    def median(self) -> float:
-        """Median share."""
-        return float(np.median(self.inside)) if self.inside.size else float("nan")
-
-    @property
-    def mostly(self) -> float:
-        """Share of the slices that have more than half of it inside."""
-        return float((self.inside > 0.5).mean()) if self.inside.size else float("nan")  # noqa: PLR2004
 
 
 def localize(evaluation: Evaluation) -> Localization:
     """Summarise where the class maps of the infected slices lie."""
-    inside = np.array([each.inside for each in evaluation.located], np.float64)
-    lung = np.array([each.lung for each in evaluation.located], np.float64)
-    chance = float(lung.mean()) if lung.size else float("nan")
-    return Localization(len(inside), inside[~np.isnan(inside)], chance)
+    told = [each for each in evaluation.located if not np.isnan(each.inside)]
+    return Localization(
+        len(evaluation.located),
+        np.array([each.inside for each in told], np.float64),
+        np.array([each.closed for each in told], np.float64),
+        float(np.mean([each.lung for each in told])) if told else float("nan"),
+    )
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Extras:
 
     samples: Sequence[Sample] = ()  # for the tables of the data; empty: what was evaluated
     prices: Mapping[str, Sequence[Price]] = field(default_factory=dict)  # of compression, by model digest
+    notes: Sequence[str] = ()  # sentences about the data
     now: datetime | None = None  # when it is made; None: it does not say
 
 
@@ -79,6 +80,7 @@ def render_report(evaluations: Sequence[Evaluation], extras: Extras) -> str:
     return environment.get_template("report.html").render(
         title=", ".join(names),
         made=f"Made {extras.now:%Y-%m-%d %H:%M %Z}." if extras.now else "",
+        notes=extras.notes,
         test_set=shown[0].test_set,
         digest=shown[0].digest,
         data_tables=[tabulate.cohort(samples), tabulate.splits(samples)],

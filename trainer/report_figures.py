@@ -134,12 +134,12 @@ def shares(found: Localization) -> str:
     """Share of each infected slice's activation that lies in the lung."""
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(SIZE)
-        axes.hist(found.inside, np.linspace(0, 1, 21).tolist(), color=SERIES[0])
-        axes.axvline(found.mean, color=INK, linewidth=1, linestyle="--", label="mean")
-        axes.axvline(found.chance, color=SOFT, linewidth=1, linestyle=":", label="chance")
-        axes.set_xlabel("share of the activation inside the lung")
+        parts, names = [found.inside, found.closed], ["lung mask", "and its bays"]
+        axes.hist(parts, np.linspace(0, 1, 21).tolist(), color=SERIES[:2], label=names)
+        axes.axvline(found.chance, color=INK, linewidth=1, linestyle=":", label="chance")
+        axes.set_xlabel("share of the activation inside")
         axes.set_ylabel("infected slices")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1)
         return _svg(figure)
 
 

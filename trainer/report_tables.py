@@ -1,6 +1,6 @@
 """The tables of a report, the paper's first: rows of text, whatever draws them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,12 +11,12 @@ from trainer.compression import Price
 from trainer.document import Level, figures, scored
 from trainer.evaluate import Evaluation, part
 from trainer.localization import Localization
+from trainer.metrics import Scores
 from trainer.samples import Sample, Split
-from trainer.subgroups import FEW, UNKNOWN, subgroups
+from trainer.subgroups import FEW, SEX, UNKNOWN, subgroups
 
 NAMES: Final = {"acc": "ACC", "sens": "SENS", "spe": "SPE", "iou": "IoU", "f1": "F1", "auc": "AUC"}
 SPLITS: Final = {Split.TRAIN: "Tr.", Split.VALIDATION: "Va.", Split.TEST: "Te.", None: "all"}
-_SEX: Final = {"M": "male", "F": "female", "O": "other"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def cohort(samples: Sequence[Sample]) -> Table:
     """Table 1: patients by age decade, sex and RT-PCR."""
     patients = patients_of(samples)
     rows: list[tuple[str, ...]] = [_counted("patients", patients, patients)]
-    for name, heading, words in (("age", "age", {}), ("sex", "sex", _SEX), ("rt_pcr", "RT-PCR", {})):
+    for name, heading, words in (("age", "age", {}), ("sex", "sex", SEX), ("rt_pcr", "RT-PCR", {})):
         values = [patient.attributes.get(name, UNKNOWN) for patient in patients]
         if set(values) == {UNKNOWN}:
             continue
@@ -150,7 +150,7 @@ def parts(evaluation: Evaluation, level: Level) -> Table:
         (
             f"{found.attribute}: {found.value}{' *' if found.few else ''}",
             f"{found.figures['n']} ({found.figures['positive']})",
-            *(cell(found.figures[key], found.figures["confidence_intervals"][key]) for key in FIGURES),
+            *_cells(found.figures),
         )
         for found in subgroups(evaluation, level)
     )
@@ -158,6 +158,13 @@ def parts(evaluation: Evaluation, level: Level) -> Table:
     if not rows:
         note = "Nothing is known that parts these samples."
     return Table(f"Subgroups, {level}", ("", "n", *NAMES.values()), rows, note)
+
+
+def _cells(found: Mapping[str, Any]) -> Iterator[str]:
+    """Write the six metrics; without a positive slice, IoU and F1 only say that there is none."""
+    for key in FIGURES:
+        told = found["positive"] or key not in ("iou", "f1")
+        yield cell(found[key], found["confidence_intervals"][key]) if told else "n/a"
 
 
 def compression(prices: Sequence[Price]) -> Table:
@@ -185,16 +192,21 @@ def compression(prices: Sequence[Price]) -> Table:
 def localization(found: Localization) -> Table:
     """Where the class maps of infected slices lie."""
     rows = (
-        ("infected slices", str(found.slices)),
-        ("of them with something shown", str(len(found.inside))),
-        ("share of the activation inside the lung, mean", _share(found.mean)),
-        ("median", _share(found.median)),
-        ("slices with more than half inside", _share(found.mostly)),
-        ("share of the picture that is lung, mean", _share(found.chance)),
+        ("mean share of the activation", _share(found.inside, np.mean), _share(found.closed, np.mean)),
+        ("median", _share(found.inside, np.median), _share(found.closed, np.median)),
+        ("slices with more than half inside", _share(found.inside, _mostly), _share(found.closed, _mostly)),
     )
-    note = "Chance is the picture's share of lung, in which dense consolidation does not count."
-    return Table("Class maps and the lung", ("", ""), rows, note)
+    chance = "n/a" if np.isnan(found.chance) else f"{found.chance:.1%}"
+    note = (
+        f"{len(found.inside)} of {found.slices} infected slices show something. The mask is {chance} of "
+        "their pictures: the share of a map that knows nothing. Dense lesions are not in it, hence its bays."
+    )
+    return Table("Class maps and the lung", ("", "in the lung mask", "and its bays and holes"), rows, note)
 
 
-def _share(value: float) -> str:
-    return "n/a" if np.isnan(value) else f"{value:.1%}"
+def _share(values: Scores, of: Callable[[Scores], Any]) -> str:
+    return f"{of(values):.1%}" if values.size else "n/a"
+
+
+def _mostly(values: Scores) -> float:
+    return float((values > 0.5).mean())  # noqa: PLR2004 - more than half

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer.document import Level, figures, scored
 from trainer.evaluate import Evaluation, Scored
@@ -14,6 +15,7 @@ from trainer.samples import Sample
 
 UNKNOWN: Final = "unknown"
 FEW: Final = 10  # patients of a class; with fewer, a figure says little and is marked
+SEX: Final = {"M": "male", "F": "female", "O": "other"}
 YES_NO: Final = {"yes": "symptomatic", "no": "asymptomatic"}
 THICKNESS_MM: Final = (1.0, 2.0, 3.0, 5.0)  # upper ends of the classes
 _FILE_TYPES: Final = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
@@ -42,7 +44,7 @@ def subgroups(evaluation: Evaluation, level: Level) -> list[Subgroup]:
     return found
 
 
-def _in_order(values: "np.typing.NDArray[np.str_]") -> list[str]:
+def _in_order(values: NDArray[np.str_]) -> list[str]:
     """Return the values that part the test, sorted, the unknown ones last."""
     names: list[str] = np.unique(values).tolist()
     return sorted(names, key=lambda name: (name == UNKNOWN, name)) if len(names) > 1 else []
@@ -71,6 +73,11 @@ def _attribute(name: str) -> Callable[[Sample], str]:
     return lambda sample: sample.attributes.get(name) or UNKNOWN
 
 
+def _sex(sample: Sample) -> str:
+    sex = sample.attributes.get("sex") or UNKNOWN
+    return SEX.get(sex, sex)
+
+
 def _symptoms(sample: Sample) -> str:
     return YES_NO.get(sample.attributes.get("symptomatic", ""), UNKNOWN)
 
@@ -95,7 +102,7 @@ def _file_type(sample: Sample) -> str:
 
 
 ATTRIBUTES: Final[Mapping[str, Callable[[Sample], str]]] = {
-    "sex": _attribute("sex"),
+    "sex": _sex,
     "age": _attribute("age"),
     "manufacturer": _attribute("manufacturer"),
     "slice thickness": _thickness,

@@ -214,7 +214,7 @@ def _write_report(
         with _bar() as shown:
             model = load_model(place.folder, settings.analysis.batch)
             prices[evaluation.info.digest] = price_of_compression(model, samples, progress=shown)
-    write_report(evaluations, path, Extras(found.everything, prices, datetime.now(UTC)))
+    write_report(evaluations, path, Extras(found.everything, prices, found.notes, datetime.now(UTC)))
 
 
 @dataclass
@@ -248,8 +248,7 @@ def _print(documents: Sequence[Mapping[str, Any]]) -> None:
     """Print the figures for a person: a column a model."""
     first = documents[0]
     table = Table(
-        title=f"{first['n']} {first['level']}, {first['positive']} positive, {first['groups']} patients",
-        caption=f"{RESEARCH_USE} In brackets: 95 % interval by a bootstrap over patients.",
+        title=f"{first['n']} {first['level']}, {first['positive']} positive, {first['groups']} patients"
     )
     table.add_column("")
     for found in documents:
@@ -259,3 +258,4 @@ def _print(documents: Sequence[Mapping[str, Any]]) -> None:
     table.add_row("threshold", *(f"{found['threshold']:.3f}" for found in documents))
     console = Console() if Console().is_terminal else Console(width=WIDE)
     console.print(table)
+    console.print(f"In brackets: 95 % interval by a bootstrap over patients. {RESEARCH_USE}")
