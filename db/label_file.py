@@ -44,9 +44,9 @@ SOURCES: Final[Mapping[LabelSource, frozenset[str]]] = {
     LabelSource.CLINICAL: frozenset(("clinical", "diagnosis")),
     LabelSource.IMPORT: frozenset(("import",)),
 }
-SYMPTOMATIC: Final = {
-    True: frozenset(("symptomatic", "yes", "true", "1", "1.0")),
-    False: frozenset(("asymptomatic", "no", "false", "0", "0.0")),
+SYMPTOMS: Final = {
+    "symptomatic": frozenset(("symptomatic", "yes", "true", "1", "1.0")),
+    "asymptomatic": frozenset(("asymptomatic", "no", "false", "0", "0.0")),
 }
 Meaning = TypeVar("Meaning")
 
@@ -131,7 +131,7 @@ def _text(path: Path, data: bytes) -> str:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of each line that is not empty, and its cells without blanks around them."""
-    first = text.split("\n", 1)[0].strip()
+    first = text.split("\n", 1)[0].removesuffix("\r")
     told = first[4:] if first.lower().startswith("sep=") else ""
     delimiter = told or max(",;\t", key=first.count)
     try:
@@ -201,7 +201,7 @@ def parse_opinion(cells: Mapping[str, str]) -> Opinion:
             "a reader's label needs the reader's name or code, or two readers overwrite each other"
         )
     told = cells.get("symptomatic", "")
-    symptomatic = _choice("symptomatic", told, SYMPTOMATIC) if told else None
+    symptomatic = _choice("symptomatic", told, SYMPTOMS) == "symptomatic" if told else None
     return Opinion(value, source, reader, _date(cells.get("date", "")), symptomatic)
 
 

@@ -61,7 +61,7 @@ def opinion_of(label: Label) -> Opinion:
 
 
 def labelled_studies(session: Session, policy: str) -> list[LabelledStudy]:
-    """Return every study that has a label, in the order of their UIDs, with the policy's ruling.
+    """Return every study that has a label, with the policy's ruling, in an order that does not change.
 
     Raises:
         UnusableError: There is no such policy.

@@ -157,13 +157,14 @@ def _read(session: Session, row: TestSet) -> FrozenSet:
         select(Study, TestSetMember.value)
         .join(TestSetMember, TestSetMember.study_id == Study.id)
         .where(TestSetMember.test_set_id == row.id)
-        .order_by(Study.study_instance_uid)
     )
-    studies = tuple(
+    studies = [
         FrozenStudy(study.id, study.study_instance_uid, patient_of(study), LabelValue(value))
         for study, value in session.execute(query)
-    )
-    return FrozenSet(row.name, row.digest, row.created_at, studies)
+    ]
+    # Sorted here, for databases compare text by the rules of a language.
+    ordered = tuple(sorted(studies, key=lambda study: study.study_instance_uid))
+    return FrozenSet(row.name, row.digest, row.created_at, ordered)
 
 
 def verify(frozen: FrozenSet) -> None:

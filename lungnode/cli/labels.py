@@ -81,10 +81,10 @@ def _report_import(document: dict[str, Any], *, as_json: bool) -> None:
         return
     _complain(document["skipped"])
     for update in document["updates"]:
-        before = update["before"]["label"]
+        by = ", ".join(filter(None, (update[name] for name in ("source", "reader", "date"))))
         typer.echo(
-            f"Line {update['line']}: study {update['study_instance_uid']}, {update['source']} "
-            f"{update['reader']}: {before} becomes {update['label']}."
+            f"Line {update['line']}: study {update['study_instance_uid']}, {by}: "
+            f"{update['before']['label']} becomes {update['label']}."
         )
     if not document["problems"]:
         would = "Would be: " if document["dry_run"] else ""
