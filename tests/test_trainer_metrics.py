@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from trainer.bootstrap import intervals
-from trainer.metrics import auc, best_threshold, measure
+from trainer.metrics import auc, best_threshold, confusion, measure, roc
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.random(200) < 0.4
 SCORES = np.round(0.3 * LABELS + RANDOM.random(200), 1)  # rounded: many ties
 
 
-def test_the_six_metrics_equal_scikit_learns() -> None:
-    said = SCORES >= 0.7
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.5, 0.7, 0.9, 1.2])
+def test_the_six_metrics_equal_scikit_learns(threshold: float) -> None:
+    said = threshold <= SCORES
 
-    found = asdict(measure(SCORES, LABELS, 0.7))
+    found = asdict(measure(SCORES, LABELS, threshold))
 
     assert found == pytest.approx(
         {
@@ -29,6 +29,13 @@ def test_the_six_metrics_equal_scikit_learns() -> None:
             "auc": reference.roc_auc_score(LABELS, SCORES),
         }
     )
+
+
+def test_the_four_outcomes_are_those_of_scikit_learns_confusion_matrix() -> None:
+    found = confusion(SCORES, LABELS, 0.6)
+
+    (tn, fp), (fn, tp) = reference.confusion_matrix(LABELS, SCORES >= 0.6)
+    assert asdict(found) == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
 
 
 def test_a_metric_that_is_undefined_is_nan() -> None:
@@ -47,12 +54,13 @@ def test_the_area_of_a_perfect_order_is_one_and_of_none_a_half() -> None:
     assert auc(np.ones(4), labels) == 0.5
 
 
-def test_few_patients_with_many_slices_have_wide_intervals() -> None:
-    alone = intervals(SCORES, LABELS, [str(row) for row in range(200)], 0.7, seed=0)
-    of_ten = intervals(SCORES, LABELS, [f"{label}{row % 5}" for row, label in enumerate(LABELS)], 0.7, seed=0)
+def test_the_roc_curve_is_scikit_learns() -> None:
+    found = roc(SCORES, LABELS)
 
-    assert alone["auc"][0] < auc(SCORES, LABELS) < alone["auc"][1]
-    assert of_ten.keys() == alone.keys()
+    rate, sensitivity, thresholds = reference.roc_curve(LABELS, SCORES, drop_intermediate=False)
+    assert found.false_positive_rate == pytest.approx(rate)
+    assert found.sensitivity == pytest.approx(sensitivity)
+    assert found.thresholds == pytest.approx(thresholds)
 
 
 def test_the_best_threshold_has_the_largest_sum_of_sensitivity_and_specificity() -> None:
@@ -64,3 +72,10 @@ def test_the_best_threshold_has_the_largest_sum_of_sensitivity_and_specificity()
 
     assert found.sens + found.spe - 1 == pytest.approx(largest)
     assert len(thresholds) > 2
+
+
+def test_the_best_threshold_lies_between_two_scores() -> None:
+    labels = np.array([False, False, True, True])
+    even = np.full(4, 0.25)
+
+    assert best_threshold(np.array([0.1, 0.2, 0.6, 0.9]), labels, even) == pytest.approx(0.4)

@@ -18,10 +18,15 @@ _CELLS: Final = 2_000_000  # of one chunk of weights, 16 MB: resamples are compu
 
 
 def intervals(
-    scores: Scores, labels: Labels, groups: Sequence[str], threshold: float, seed: int
+    scores: Scores,
+    labels: Labels,
+    groups: Sequence[str],
+    threshold: float,
+    seed: int,
+    resamples: int = RESAMPLES,
 ) -> dict[str, Interval]:
     """Return a 95 % interval of each metric; NaN where no resample defines it."""
-    chunks = [_metrics(w, scores, labels, threshold) for w in draw_weights(groups, seed)]
+    chunks = [_metrics(w, scores, labels, threshold) for w in draw_weights(groups, seed, resamples)]
     return {name: _percentiles(np.concatenate([chunk[name] for chunk in chunks])) for name in chunks[0]}
 
 

@@ -14,8 +14,9 @@ from lungnode.study_rule import CERTAIN
 from trainer.metrics import Labels, Scores, best_threshold, between
 
 BINS: Final = 10  # of the reliability plot
-STEEPEST: Final = 100.0  # slope; a validation set that is told apart perfectly would ask for more
-FLATTEST: Final = 0.001  # slope; one that is ranked backwards would ask for less than nothing
+# Limits of the slope, a standard deviation of the logits.
+FLATTEST: Final = 0.001  # a validation set that is ranked upside down would ask for less than nothing
+STEEPEST: Final = 100.0  # one that is told apart perfectly would ask for more
 FULL_STRENGTH: Final = 99.0  # percentile of sick slices' activations that a heatmap shows at full strength
 
 
@@ -74,18 +75,19 @@ def fit_scale(
     """
     positives, negatives = int(labels.sum()), int((~labels).sum())
     targets = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    scale = max(1e-6, float(np.abs(logits).max()))  # the search starts well whatever the network's unit
+    deviation = float(logits.std()) or 1.0  # the search is the same whatever the network's unit
+    unit = logits / deviation
 
     def loss(theta: Scores) -> tuple[float, Scores]:
-        calibrated = theta[0] * logits / scale + theta[1]
+        calibrated = theta[0] * unit + theta[1]
         value = float(shares @ (np.logaddexp(0, calibrated) - targets * calibrated))
         error = shares * (probabilities(calibrated) - targets)
-        return value, np.array([error @ logits / scale, error.sum()])
+        return value, np.array([error @ unit, error.sum()])
 
     free = (None, None) if method == "platt" else (0.0, 0.0)
-    bounds = [(FLATTEST * scale, STEEPEST * scale), free]
-    found = minimize(loss, np.array([scale, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds)
-    return float(found.x[0] / scale), float(found.x[1])
+    bounds = [(FLATTEST, STEEPEST), free]
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds)
+    return float(found.x[0]) / deviation, float(found.x[1])
 
 
 def sensitive_threshold(scores: Scores, labels: Labels, sensitivity: float) -> float:
