@@ -26,8 +26,7 @@ _SHORTEST: Final = 8  # characters of a digest that name a model
 class Promotion:
     """Why a model becomes the active one."""
 
-    predecessor: RegisteredModel  # in use until now, and compared with
-    comparison: dict[str, Any] = field(default_factory=dict)
+    comparison: dict[str, Any] = field(default_factory=dict)  # with its predecessor; empty: none was made
     forced: bool = False
     reason: str = ""  # of who forces it
 
@@ -121,14 +120,15 @@ def register(session: Session, info: ModelInfo, path: str, now: datetime) -> Reg
     return model
 
 
-def promote(session: Session, model: RegisteredModel, promotion: Promotion, now: datetime) -> None:
-    """Make `model` the active one.
+def promote(
+    session: Session, model: RegisteredModel, predecessor: RegisteredModel, why: Promotion, now: datetime
+) -> None:
+    """Make `model` the active one, after `predecessor`, which was in use and compared with.
 
     Raises:
         UnusableError: It is active already, or another one than the predecessor is: somebody else promoted or
             rolled back since the comparison.
     """
-    predecessor = promotion.predecessor
     if model.id == predecessor.id:
         raise UnusableError(f"Model {label(model)} is active already.")
     # This locks the predecessor's row: of two promotions at once the second waits here, then finds the first.
@@ -142,11 +142,11 @@ def promote(session: Session, model: RegisteredModel, promotion: Promotion, now:
         state=ModelState.ACTIVE,
         activated_at=now,
         predecessor_id=predecessor.id,
-        comparison=promotion.comparison,
+        comparison=why.comparison,
     )
-    details: dict[str, Any] = {"predecessor": predecessor.digest, "comparison": promotion.comparison}
-    if promotion.forced:
-        details |= {"forced": True, "reason": promotion.reason}
+    details: dict[str, Any] = {"predecessor": predecessor.digest, "comparison": why.comparison}
+    if why.forced:
+        details |= {"forced": True, "reason": why.reason}
     _note(session, "model promoted", model, now, **details)
 
 

@@ -43,10 +43,10 @@ def models(engine: Engine) -> Engine:
     return engine
 
 
-def change(engine: Engine, letter: str, over: str, **values: object) -> None:
+def change(engine: Engine, letter: str, over: str, why: Promotion | None = None) -> None:
     with transaction(engine) as session:
-        before = find_model(session, f"lungs-{over}")
-        promote(session, find_model(session, f"lungs-{letter}"), Promotion(before, **values), NOON)  # type: ignore[arg-type]
+        model, before = find_model(session, f"lungs-{letter}"), find_model(session, f"lungs-{over}")
+        promote(session, model, before, why or Promotion(), NOON)
 
 
 def back(engine: Engine) -> str:
@@ -187,7 +187,7 @@ def test_the_active_model_is_no_shadow_of_itself_and_a_promoted_shadow_is_none(m
 
 
 def test_every_change_is_in_the_audit_table_and_a_refused_one_is_not(models: Engine) -> None:
-    change(models, "b", over="a", forced=True, reason="the only one", comparison={"n": 4})
+    change(models, "b", over="a", why=Promotion({"n": 4}, forced=True, reason="the only one"))
     with transaction(models) as session:
         start_shadow(session, find_model(session, "lungs-c"), NOON)
         end_shadow(session, NOON)

@@ -97,7 +97,15 @@ class Comparison:
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON knows it."""
-        return asdict(self) | {"objections": list(self.objections)}
+        known: dict[str, Any] = _finite(asdict(self))
+        return known | {"objections": list(self.objections)}
+
+
+def _finite(value: Any) -> Any:
+    """Put None for what is no number: neither JSON nor a database has NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def compare(labels: Labels, groups: Sequence[str], active: Judged, candidate: Judged) -> Comparison:

@@ -11,7 +11,9 @@ from lungnode.errors import UnavailableError, UnusableError
 from lungnode.model_folder import ModelInfo, describe_model
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-RUN_MODEL: Final = "model"  # the candidate in a run folder
+# Names in a run folder; the trainer.run_folder that writes them would load TensorFlow.
+RUN_MODEL: Final = "model"  # the candidate
+RUN_SAMPLES: Final = "samples.csv"  # every slice of the training, with its split
 
 
 def candidate_folder(folder: Path) -> Path:

@@ -6,15 +6,18 @@ import os
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from db.session import is_current, open_engine
+from sqlalchemy.orm import Session
+
+from db.registry import model_in_use, place_of, shadow_model
+from db.session import is_current, open_engine, transaction
 from lungnode.broker import ping
 from lungnode.errors import LungnodeError, SettingsError
-from lungnode.model_folder import SHIPPED_MODEL, describe_model
+from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
 from lungnode.settings import Destination, Settings
 from worker.destination import echo
@@ -49,6 +52,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield _database(settings)
     yield _broker(settings, running=running)
     yield _model(settings)
+    yield from _shadow(settings)
     yield _receiver(settings, running=running)
     for destination in settings.destinations:
         yield _destination(settings, destination)
@@ -130,13 +134,53 @@ def _broker(settings: Settings, *, running: bool) -> Check:
 
 
 def _model(settings: Settings) -> Check:
-    folder = settings.analysis.model or SHIPPED_MODEL
+    place = _registered(settings, model_in_use) or Place(settings.analysis.model or SHIPPED_MODEL)
     try:
-        info = describe_model(folder)
+        info = verified(place)
     except LungnodeError as error:
         mend = "Correct analysis.model, or reinstall Lungnode where it is the model that came with it."
+        if place.digest:
+            mend = "Bring its folder back, or run `lungnode models rollback`; workers keep the one they have."
         return Check("model", Status.WRONG, str(error), mend)
-    return Check("model", Status.OK, f"{info.name} {info.version}, SHA-256 {info.digest[:16]}….")
+    why = "promoted" if place.digest else "pinned by analysis.model" if settings.analysis.model else "shipped"
+    return Check("model", Status.OK, f"{info.name} {info.version}, SHA-256 {info.digest[:16]}…, {why}.")
+
+
+def _shadow(settings: Settings) -> Iterator[Check]:
+    """Check the model in the shadow, if there is one."""
+    place = _registered(settings, _shadow_place)
+    if place is None:
+        return
+    try:
+        info = verified(place)
+    except LungnodeError as error:
+        mend = (
+            "Bring its folder back, or run `lungnode models shadow --off`; studies are analysed without it."
+        )
+        yield Check("shadow model", Status.WARNING, str(error), mend)
+    else:
+        yield Check("shadow model", Status.OK, f"{info.name} {info.version}, SHA-256 {info.digest[:16]}….")
+
+
+def _shadow_place(session: Session, settings: Settings) -> Place | None:
+    row = shadow_model(session)
+    return place_of(row, settings) if row else None
+
+
+def _registered(settings: Settings, look: Callable[[Session, Settings], Place | None]) -> Place | None:
+    """Look into the registry; what is wrong with the database itself has its own check."""
+    if settings.database_url is None and not (settings.data / "lungnode.sqlite3").exists():
+        return None
+    engine = open_engine(settings.database, lock_wait_s=_LOCK_WAIT_S)
+    try:
+        if not is_current(engine):
+            return None
+        with transaction(engine) as session:
+            return look(session, settings)
+    except LungnodeError:
+        return None
+    finally:
+        engine.dispose()
 
 
 def _receiver(settings: Settings, *, running: bool) -> Check:

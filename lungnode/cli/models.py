@@ -1,18 +1,35 @@
 """Commands: models."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lungnode.cli import settings_of
+from lungnode.errors import UnusableError
 
 if TYPE_CHECKING:
-    from lungnode.settings import Settings
+    from lungnode.cli._evaluated import Source
 
-models = typer.Typer(help="List and show models.", no_args_is_help=True)
+models = typer.Typer(help="List, compare and promote models.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Wanted = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Name, name-version, start of its digest, run or folder.")
+]
+Images = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the slices of the two lists.")]
+Positives = Annotated[Path | None, typer.Option(metavar="FILE", help="Names of positive slices.")]
+Negatives = Annotated[Path | None, typer.Option(metavar="FILE", help="Names of negative slices.")]
+Patients = Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Columns file and patient.")]
+Manifest = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.csv", help="Slices with label, patient and split; its test split."),
+]
+TestSet = Annotated[str, typer.Option(metavar="NAME", help="A frozen test set of the archive.")]
+Studies = Annotated[
+    bool | None, typer.Option("--studies/--slices", help="By default studies of a test set, else slices.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,15 +40,14 @@ def register(app: typer.Typer) -> None:
 @models.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """List the models that this node knows, and which one it uses."""
-    known = _known(settings_of(context))
+    from lungnode.cli._known import known_models  # noqa: PLC0415 - when called
+    from lungnode.cli._model_views import print_models  # noqa: PLC0415
+
+    known = known_models(settings_of(context))
     if as_json:
         typer.echo(json.dumps({"models": known}, indent=2))
-        return
-    for model in known:
-        mark = "*" if model["active"] else " "
-        typer.echo(
-            f"{mark} {model['name']} {model['version']}  sha256 {model['digest'][:12]}  {model['path']}"
-        )
+    else:
+        print_models(known)
 
 
 @models.command()
@@ -41,37 +57,166 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a model's card: data, recipe, figures, limits and licence."""
-    from lungnode.errors import UnusableError  # noqa: PLC0415 - when called
+    from lungnode.cli._known import known_model  # noqa: PLC0415 - when called
     from lungnode.model_folder import describe_model, read_card, read_metrics  # noqa: PLC0415
 
-    known = _known(settings_of(context))
-    found = [model for model in known if (model["name"] == name if name else model["active"])]
-    if not found:
-        raise UnusableError(f"No model is called {name}; there are {', '.join(m['name'] for m in known)}.")
-    folder = Path(found[0]["path"])
+    found = known_model(settings_of(context), name)
+    folder = Path(found["path"])
     if as_json:
         recipe = describe_model(folder).recipe.model_dump(mode="json")
-        typer.echo(json.dumps(found[0] | {"recipe": recipe, "metrics": read_metrics(folder)}, indent=2))
+        typer.echo(json.dumps(found | {"recipe": recipe, "metrics": read_metrics(folder)}, indent=2))
         return
     typer.echo(read_card(folder))
-    typer.echo(f"sha256: {found[0]['digest']}")
+    typer.echo(f"sha256: {found['digest']}")
 
 
-def _known(settings: "Settings") -> list[dict[str, Any]]:
-    """Describe the model in use first, then the one that Lungnode ships where that is another."""
-    from lungnode.model_folder import SHIPPED_MODEL, describe_model  # noqa: PLC0415 - when called
+@models.command("register")
+def register_(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A run, or a model's folder.", file_okay=False, exists=True)],
+) -> None:
+    """Copy a candidate into the registry; nothing is analysed with it yet."""
+    from lungnode.cli._promotion import keep  # noqa: PLC0415 - when called
+    from lungnode.cli.studies import open_database  # noqa: PLC0415
 
-    active = (settings.analysis.model or SHIPPED_MODEL).resolve()
-    folders = dict.fromkeys((active, SHIPPED_MODEL.resolve()))
-    described = ((folder, describe_model(folder)) for folder in folders)
-    return [
-        {
-            "name": info.name,
-            "version": info.version,
-            "digest": info.digest,
-            "threshold": info.threshold,
-            "path": str(folder),
-            "active": folder == active,
-        }
-        for folder, info in described
-    ]
+    settings = settings_of(context)
+    row = keep(settings, open_database(settings), folder, _now())
+    typer.echo(f"Model {row.name} {row.version} ({row.digest[:12]}) is registered as a {row.state}.")
+
+
+@models.command()
+def compare(  # noqa: PLR0913, PLR0917 - one parameter an option
+    context: typer.Context,
+    model: Wanted,
+    other: Annotated[str, typer.Option("--with", help="Model to compare with; else the one in use.")] = "",
+    images: Images = None,
+    positives: Positives = None,
+    negatives: Negatives = None,
+    patients: Patients = None,
+    manifest: Manifest = None,
+    test_set: TestSet = "",
+    studies: Studies = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a candidate with the model in use on one test set; nothing is changed."""
+    from lungnode.cli._evaluated import find_place  # noqa: PLC0415 - when called
+    from lungnode.cli._promotion import measure  # noqa: PLC0415
+    from lungnode.cli.studies import open_database  # noqa: PLC0415
+
+    source = _source(images, positives, negatives, patients, manifest, test_set)
+    if source is None:
+        raise typer.BadParameter("name a test set: --test-set, --manifest, or --images with two lists.")
+    settings = settings_of(context)
+    places = find_place(settings, other), find_place(settings, model)
+    measured = measure(settings, open_database(settings), places, source, studies=studies)
+    _tell(measured.record(), as_json=as_json)
+
+
+@models.command()
+def promote(  # noqa: PLR0913, PLR0917 - one parameter an option
+    context: typer.Context,
+    model: Wanted,
+    images: Images = None,
+    positives: Positives = None,
+    negatives: Negatives = None,
+    patients: Patients = None,
+    manifest: Manifest = None,
+    test_set: TestSet = "",
+    studies: Studies = None,
+    force: Annotated[bool, typer.Option("--force", help="Promote a worse or untested one.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it is forced; kept in the audit table.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Compare a candidate with the model in use; unless it is worse, workers analyse with it from now on."""
+    from lungnode.cli._promotion import Request, run_promotion  # noqa: PLC0415 - when called
+
+    if force != bool(reason.strip()):
+        raise typer.BadParameter("--force needs --reason TEXT, and the other way round.")
+    source = _source(images, positives, negatives, patients, manifest, test_set)
+    request = Request(model, source, studies, reason.strip())
+    record, refusal = run_promotion(settings_of(context), request, _now())
+    _tell(record, as_json=as_json)
+    if refusal:
+        raise UnusableError(refusal)
+    if not as_json:
+        candidate = record["candidate"]
+        typer.echo(
+            f"Model {candidate['name']} {candidate['version']} is active; workers take it up by themselves."
+        )
+
+
+@models.command()
+def rollback(context: typer.Context) -> None:
+    """Make the model that was active before the active one again."""
+    from db.registry import place_of, roll_back  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415
+    from lungnode.cli._promotion import refuse_pinned  # noqa: PLC0415
+    from lungnode.cli.studies import open_database  # noqa: PLC0415
+    from lungnode.model_folder import verified  # noqa: PLC0415
+
+    settings = settings_of(context)
+    refuse_pinned(settings)
+    with transaction(open_database(settings)) as session:
+        left, back = roll_back(session, _now())
+        verified(place_of(back, settings))  # else the transaction is rolled back
+    typer.echo(
+        f"Model {back.name} {back.version} ({back.digest[:12]}) is active again, "
+        f"instead of {left.name} {left.version}."
+    )
+
+
+@models.command()
+def shadow(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="As for promote.")] = "",
+    off: Annotated[bool, typer.Option("--off", help="Let no model run in the shadow.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Compare what both models said.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a model judge each study beside the active one: stored and compared, never sent."""
+    from lungnode.cli._shadow import print_report, start, stop, tell  # noqa: PLC0415 - when called
+
+    settings = settings_of(context)
+    if report and not off:
+        print_report(settings, model, as_json=as_json)
+    elif off and not (report or model):
+        typer.echo(stop(settings, _now()))
+    elif model and not off:
+        typer.echo(start(settings, model, _now()))
+    elif not off:
+        typer.echo(tell(settings))
+    else:
+        raise typer.BadParameter("--off stands alone.")
+
+
+def _source(
+    images: Path | None,
+    positives: Path | None,
+    negatives: Path | None,
+    patients: Path | None,
+    manifest: Path | None,
+    test_set: str,
+) -> "Source | None":
+    """Return where the test samples come from; None where nothing is named."""
+    from lungnode.cli._evaluated import Source  # noqa: PLC0415 - when called
+
+    if not any((images, positives, negatives, patients, manifest, test_set)):
+        return None
+    source = Source(images, positives, negatives, patients, manifest, "", test_set)
+    problem = source.problem()
+    if problem:
+        raise typer.BadParameter(problem)
+    return source
+
+
+def _tell(record: dict[str, Any], *, as_json: bool) -> None:
+    from lungnode.cli._model_views import print_comparison  # noqa: PLC0415 - when called
+
+    if as_json:
+        typer.echo(json.dumps(record, indent=2))
+    elif "auc" in record:
+        print_comparison(record)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,102 @@
+"""The models that a node knows: registered, pinned by a setting, and shipped."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import make_url
+
+from db.models import ModelState, RegisteredModel
+from db.registry import list_models, place_of
+from db.session import transaction
+from lungnode.cli.studies import open_database
+from lungnode.errors import UnusableError
+from lungnode.model_folder import SHIPPED_MODEL, Place, verified
+from lungnode.settings import Settings
+
+
+def known_models(settings: Settings) -> list[dict[str, Any]]:
+    """Describe every model: the one in use first, the others from the newest on."""
+    known = [_registered(row, settings) for row in _rows(settings)]
+    for folder, state in ((SHIPPED_MODEL, "shipped"), (settings.analysis.model, "pinned")):
+        if folder is not None:
+            described = _described(Place(folder), state)
+            same = [model for model in known if described["digest"] == model["digest"] != ""]
+            if not same:
+                known.append(described)
+            elif state == "pinned":
+                same[0]["state"] = state
+    used = _in_use(known)
+    used["active"] = True
+    return [used, *(model for model in reversed(known) if model is not used)]
+
+
+def _in_use(known: list[dict[str, Any]]) -> dict[str, Any]:
+    """Find the model in use, as `db.registry.model_in_use` does."""
+    for state in ("pinned", ModelState.ACTIVE, "shipped"):
+        for model in known:
+            if model["state"] == state:
+                return model
+    # The shipped one, which was registered and is not active yet.
+    digest = verified(Place(SHIPPED_MODEL)).digest
+    return next(model for model in known if model["digest"] == digest)
+
+
+def known_model(settings: Settings, wanted: str) -> dict[str, Any]:
+    """Return the model of a name, name-version or digest; without any, the one in use.
+
+    Raises:
+        UnusableError: There is none, or its files are broken.
+    """
+    known = known_models(settings)
+    found = [model for model in known if _is_called(model, wanted)] if wanted else known[:1]
+    if not found:
+        names = ", ".join(f"{model['name']}-{model['version']}" for model in known)
+        raise UnusableError(f"No model is called {wanted}; there are {names}.")
+    if found[0]["problem"]:
+        raise UnusableError(found[0]["problem"])
+    return found[0]
+
+
+def _is_called(model: dict[str, Any], wanted: str) -> bool:
+    names = (model["name"], f"{model['name']}-{model['version']}")
+    return wanted in names or (len(wanted) >= 8 and model["digest"].startswith(wanted))  # noqa: PLR2004 - as find_model
+
+
+def _rows(settings: Settings) -> list[RegisteredModel]:
+    """Return the registered models; a node that was never started has none."""
+    database = make_url(settings.database)
+    if database.get_backend_name() == "sqlite" and not Path(database.database or "").exists():
+        return []
+    with transaction(open_database(settings)) as session:
+        return list(list_models(session))
+
+
+def _registered(row: RegisteredModel, settings: Settings) -> dict[str, Any]:
+    return _described(place_of(row, settings), row.state) | {
+        "name": row.name,
+        "version": row.version,
+        "digest": row.digest,
+        "activated_at": row.activated_at.isoformat() if row.activated_at else None,
+        "comparison": row.comparison,
+    }
+
+
+def _described(place: Place, state: str) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "name": "",
+        "version": "",
+        "digest": "",
+        "threshold": None,
+        "path": str(place.folder.resolve()),
+        "active": False,
+        "state": state,
+        "activated_at": None,
+        "comparison": {},
+        "problem": "",
+    }
+    try:
+        info = verified(place)
+    except UnusableError as error:
+        return record | {"problem": str(error)}
+    said = {"name": info.name, "version": info.version, "digest": info.digest, "threshold": info.threshold}
+    return record | said
