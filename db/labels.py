@@ -124,7 +124,9 @@ def _not_applicable_query() -> Any:
 
 def set_label(session: Session, study: Study, opinion: Opinion, now: datetime) -> Written:
     """Add a label; one of the same study, source, reader and date is updated."""
-    row = session.scalar(_same(study.id, opinion).with_for_update())
+    lock = select(Study.id).where(Study.id == study.id).with_for_update()
+    session.scalar(lock)  # whoever labels the same study at once comes after us
+    row = session.scalar(_same(study.id, opinion))
     before = row.value if row else None
     written = write(session, study.id, row, opinion, now)
     audit.record(session, "label set", study.study_instance_uid, now, before=before, **described(opinion))

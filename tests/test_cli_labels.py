@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from db.models import AuditEvent, Study, StudyState
+from db.models import AuditEvent, RegisteredModel, Study, StudyState
 from db.session import open_engine, transaction, upgrade
 from lungnode.settings import Settings
 from tests.command_line import CommandLine, Result
@@ -160,6 +160,17 @@ def test_an_update_says_what_it_changes(lungnode: Run, tmp_path: Path) -> None:
     assert told == "The label of study 1.2.0 is updated: positive, clinical.\n"
 
 
+def test_a_study_is_shown_with_its_labels(lungnode: Run) -> None:
+    lungnode("labels", "set", "1.2.0", "pos", "--source", "reader", "--reader", "a [b]", "--asymptomatic")
+
+    (label,) = lungnode("studies", "show", "1.2.0", "--json").document["labels"]
+
+    assert label == {
+        "label": "positive", "source": "reader", "reader": "a [b]", "date": "", "symptomatic": False,
+    }  # fmt: skip
+    assert "labelled positive, reader, a [b]\n" in lungnode("studies", "show", "1.2.0").stdout
+
+
 def test_conflicts_are_listed_with_their_reason_under_the_policy_that_is_named(lungnode: Run) -> None:
     for reader, value in (("a", "positive"), ("b", "negative")):
         lungnode("labels", "set", "1.2.0", value, "--source", "reader", "--reader", reader)
@@ -181,6 +192,20 @@ def test_conflicts_are_listed_with_their_reason_under_the_policy_that_is_named(l
     assert after["counts"] == {"positive": 2, "negative": 0, "conflict": 0, "undecided": 0, "overruled": 1}
     wrong = lungnode("labels", "list", "--policy", "loudest")
     assert (wrong.returncode, "there are rt-pcr-first," in wrong.stderr) == (1, True)
+
+
+def test_a_freeze_after_the_first_training_says_who_may_have_seen_its_patients(
+    lungnode: Run, data: Path, tmp_path: Path
+) -> None:
+    engine = open_engine(Settings(data=data).database)
+    with transaction(engine) as session:
+        session.add(RegisteredModel(name="m", version="1", digest="d", path="m-1", created_at=NOON))
+    engine.dispose()
+    sheet = tmp_path / "labels.csv"
+    sheet.write_bytes(EXCEL.encode())
+    lungnode("labels", "import", sheet)
+
+    assert lungnode("labels", "freeze", "2026").stderr.startswith("Models are registered already:")
 
 
 def test_studies_that_wait_for_a_label_are_listed(lungnode: Run) -> None:

@@ -101,6 +101,13 @@ def test_the_same_source_reader_and_date_again_updates_the_label_and_the_audit_t
     assert (last.details["before"], last.details["label"]) == ("positive", "negative")
 
 
+def test_of_many_who_set_the_same_label_at_once_one_adds_it(archive: Engine) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(lambda _: label(archive, "1.1", Opinion(POSITIVE, PCR)), range(8)))
+
+    assert sorted(one for (one,) in written) == ["added", *["unchanged"] * 7]
+
+
 def test_a_deleted_label_stays_in_the_audit(archive: Engine) -> None:
     label(archive, "1.1", Opinion(POSITIVE, PCR), Opinion(NEGATIVE, LabelSource.READER, "a"))
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
+from db.label_policy import Ruling
 from db.labels import LabelledStudy, count_unlabelled, labelled_studies
 from db.models import LabelValue, Study
 from db.queries import list_instances
@@ -74,8 +75,13 @@ def select_test_set(session: Session, archive: Path, name: str, policy: str) -> 
     frozen = read_test_set(session, name)
     verify(frozen)
     labelled = {study.study_id: study for study in labelled_studies(session, policy)}
+    # Labels may have been deleted since: the frozen one holds, whatever is known beside it is lost.
+    bare = (
+        LabelledStudy(s.study_id, s.study_instance_uid, s.patient, (), Ruling(), True) for s in frozen.studies
+    )
     studies = (
-        _study(session, archive, labelled[each.study_id], each.value, Split.TEST) for each in frozen.studies
+        _study(session, archive, labelled.get(known.study_id, known), each.value, Split.TEST)
+        for each, known in zip(frozen.studies, bare, strict=True)
     )
     return Selection(tuple(studies))
 

@@ -237,6 +237,8 @@ def list_(
     if unlabelled:
         records = [unlabelled_record(study, frozen) for study in bare]
     document = {"policy": policy, "counts": counts_of(ruled), "studies": records}
+    if len(wanted) > limit and not unlabelled:
+        typer.echo(f"{len(wanted) - limit} studies more are not listed: --limit.", err=True)
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:

@@ -80,7 +80,8 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 @studies.command()
 def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
-    """Show a study: its series, completeness, analyses, results and deliveries."""
+    """Show a study: its series, completeness, labels, analyses, results and deliveries."""
+    from db.labels import described, opinion_of  # noqa: PLC0415 - when called
     from db.queries import get_study, list_noted, list_series  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
 
@@ -90,6 +91,7 @@ def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
         record = study_record(study) | {
             "series": [series_record(series) for series in list_series(session, study)],
             "notes": [{"path": i.path, "disposition": i.disposition, "note": i.note} for i in noted],
+            "labels": [described(opinion_of(label)) for label in study.labels],
             "analyses": [analysis_record(analysis) for analysis in study.analyses],
         }
     if as_json:

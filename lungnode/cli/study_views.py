@@ -124,6 +124,9 @@ def print_study(console: Console, record: dict[str, Any]) -> None:
     console.print(table)
     for noted in record["notes"]:
         console.print(f"{noted['disposition']} {noted['path']}: {escape(noted['note'])}", highlight=False)
+    for label in record["labels"]:
+        told = ", ".join(filter(None, (label[name] for name in ("label", "source", "reader", "date"))))
+        console.print(f"labelled {escape(told)}", highlight=False)
     for analysis in record["analyses"]:
         _print_analysis(console, analysis)
 

@@ -27,12 +27,19 @@ def freeze(
     as_json: AsJson = False,
 ) -> None:
     """Freeze patients as a test set: they are measured with and never trained on. It cannot be undone."""
+    from db.models import RegisteredModel  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
     from db.test_sets import Draw  # noqa: PLC0415 - when called
     from db.test_sets import freeze as draw_and_freeze  # noqa: PLC0415 - when called
 
     with transaction(open_database(settings_of(context))) as session:
         frozen = draw_and_freeze(session, name, Draw(share, seed, policy), datetime.now(UTC))
+        models = session.query(RegisteredModel).count()
+    if models:
+        typer.echo(
+            "Models are registered already: those trained on this archive may have seen these patients.",
+            err=True,
+        )
     _print_test_sets([frozen], as_json=as_json)
 
 
