@@ -3,7 +3,8 @@
     <cache>/<Study Instance UID>/<revision, window and encoding>/0001.jpg, 0002.jpg, …, done.json
 
 A study's folder appears whole, under its name, or not at all: it is written under another name and renamed.
-Whatever kills a build costs the studies under way, and the next build goes on.
+Whatever kills a build costs the studies under way, and the next build goes on. Nothing is synchronised to
+the disk, for the archive has it all; instead every slice is compared with its digest when a training begins.
 """
 
 import hashlib
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lungnode.durable import sync_folder
 from lungnode.errors import UnavailableError
 from lungnode.pixels import WINDOW_CENTER, WINDOW_WIDTH, Gray
 from lungnode.recipe import Part
@@ -80,7 +80,7 @@ class Cache:
         entry = self.entry(files)
         try:
             study = CachedStudy.model_validate_json((entry / DONE_FILE).read_bytes())
-            whole = all((entry / each.name).stat().st_size == each.size for each in study.slices)
+            whole = all(_digest((entry / each.name).read_bytes()) == each.sha256 for each in study.slices)
         except (OSError, ValueError):
             return None
         return study if whole and (study.version, study.source) == (VERSION, files.digest) else None
@@ -96,7 +96,7 @@ class Cache:
             with _made_whole(entry) as part:
                 slices = tuple(self._write_slice(part, number, gray) for number, gray in enumerate(grays, 1))
                 kept = study.model_copy(update={"slices": slices})
-                _write_durably(part / DONE_FILE, kept.model_dump_json(indent=1).encode())
+                (part / DONE_FILE).write_text(kept.model_dump_json(indent=1), encoding="utf-8")
         except OSError as error:
             raise UnavailableError(f"The cache {entry} cannot be written: {error.strerror}.") from error
         return kept
@@ -104,8 +104,8 @@ class Cache:
     def _write_slice(self, folder: Path, number: int, gray: Gray) -> CachedSlice:
         data = encode_png(gray) if self.quality is None else encode_jpeg(gray, self.quality)
         name = f"{number:04}.{'png' if self.quality is None else 'jpg'}"
-        _write_durably(folder / name, data)
-        return CachedSlice(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        (folder / name).write_bytes(data)
+        return CachedSlice(name=name, size=len(data), sha256=_digest(data))
 
 
 @contextmanager
@@ -119,7 +119,6 @@ def _made_whole(entry: Path) -> Iterator[Path]:
         yield part
         shutil.rmtree(entry, ignore_errors=True)  # what was there is not whole, or of another study
         part.rename(entry)
-        sync_folder(entry.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -132,8 +131,5 @@ def _clear_parts(folder: Path) -> None:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

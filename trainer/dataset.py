@@ -69,10 +69,11 @@ def collect(
     samples = split_samples([*readable, *known], draw.share, draw.seed)
     check_labels(samples)
     check_disjoint(samples)
-    check_classes(samples, needed)
+    exclusions = (*chain.from_iterable(c.exclusions for c in collections), *unreadable)
+    _check_classes(samples, needed, exclusions)
     return Dataset(
         tuple(samples),
-        (*chain.from_iterable(c.exclusions for c in collections), *unreadable),
+        exclusions,
         (*chain.from_iterable(c.notes for c in collections), *_notes(samples)),
     )
 
@@ -100,6 +101,18 @@ def _checked_digest(sample: Sample) -> str:
     if sample.digest not in ("", digest):
         raise UnusableError(f"The image {sample.path} has changed since its list was written.")
     return digest
+
+
+def _check_classes(
+    samples: Sequence[Sample], needed: Sequence[Split], exclusions: Sequence[Exclusion]
+) -> None:
+    try:
+        check_classes(samples, needed)
+    except UnusableError as error:
+        if not exclusions:
+            raise
+        told = f"{len(exclusions)} were left out; the first, {exclusions[0].what}: {exclusions[0].reason}"
+        raise UnusableError(f"{error} {told}") from error
 
 
 def _refusal(unreadable: Sequence[Exclusion]) -> str:
