@@ -122,6 +122,16 @@ def test_a_study_is_deleted_only_when_that_is_confirmed(node: ClerkNode) -> None
     assert node.studies() == {}
 
 
+def test_what_trainings_keep_of_a_study_is_deleted_with_it(node: ClerkNode) -> None:
+    for study in (STUDY, "1.2.3"):
+        (node.settings.cache / "studies" / study / "r1").mkdir(parents=True)
+    (node.settings.cache / "file").write_text("")
+
+    assert lungnode(node, "studies", "delete", STUDY, "--yes").returncode == 0
+
+    assert [path.name for path in (node.settings.cache / "studies").iterdir()] == ["1.2.3"]
+
+
 def test_the_index_is_rebuilt_into_a_new_database(node: ClerkNode) -> None:
     node.engine.dispose()
     (node.settings.data / "lungnode.sqlite3").unlink()

@@ -189,7 +189,8 @@ def delete(
     with transaction(engine) as session:
         delete_study(session, get_study(session, uid), _now(), force=force)
     # Rows first: files without rows are found by `reindex`, rows without files would be errors for ever.
-    for folder in (settings.archive / uid, settings.outputs / uid):
+    cached = (folder / uid for folder in settings.cache.glob("*"))
+    for folder in (settings.archive / uid, settings.outputs / uid, *cached):
         if folder.exists():
             shutil.rmtree(folder)
     typer.echo(f"Study {uid} is deleted.")
