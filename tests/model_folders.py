@@ -2,30 +2,113 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+from sqlalchemy import Engine
+
+from db.models import RegisteredModel
+from db.registry import Promotion, promote, register, start_shadow
+from db.session import transaction
 from lungnode.model_folder import SHIPPED_MODEL, ModelInfo, describe_model, read_manifest, save_manifest
-from lungnode.runtime import Model
-from tests.bench import OneProbability
+from lungnode.recipe import Input, read_recipe, save_recipe
+from lungnode.runtime import ClassMaps, Model, Probabilities, Slices
+from lungnode.settings import Settings
+from tests.bench import NOON, Bench
+from trainer.registry import keep_model
+from worker.hold import Node
+from worker.run import Analyst
 
 
-def variant(folder: Path, threshold: float, version: str = "2", name: str = "candidate") -> ModelInfo:
-    """Make a model folder with the shipped weights and another threshold."""
+def variant(
+    folder: Path, threshold: float, version: str = "2", name: str = "candidate", size: int | None = None
+) -> ModelInfo:
+    """Make a model folder with the shipped weights and another threshold, maybe another input."""
     shutil.copytree(SHIPPED_MODEL, folder)
     manifest = read_manifest(folder)
-    decision = manifest.decision.model_copy(update={"threshold": threshold})
+    decision = manifest.decision.model_copy(update={"threshold": threshold, "study_offset": 0.0})
     save_manifest(
         manifest.model_copy(update={"name": name, "version": version, "decision": decision}), folder
     )
+    if size:
+        recipe = read_recipe(folder)
+        save_recipe(recipe.model_copy(update={"input": Input(size=size, crop=recipe.input.crop)}), folder)
     return describe_model(folder)
 
 
-def toy_loader(loaded: list[str]) -> Callable[[Path, int], Model]:
-    """Load a model that finds the same everywhere and is called what its folder says; note each digest."""
+@dataclass
+class ToyModel:
+    """Finds the same everywhere and is called what its folder says; it remembers what it saw."""
 
-    def load(folder: Path, batch: int) -> Model:
+    info: ModelInfo
+    batch: int
+    probability: float = 0.75
+    error: Exception | None = None
+    before_predict: Callable[[], object] = lambda: None
+    seen: list[Slices] = field(default_factory=list)
+
+    def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
+        """Answer, or raise."""
+        if np.any(slices):  # not the warm-up
+            self.before_predict()
+            if self.error is not None:
+                raise self.error
+            self.seen.append(slices)
+        count = len(slices)
+        return np.full(count, self.probability, np.float32), np.ones((count, 2, 2), np.float32)
+
+
+@dataclass
+class Registry:
+    """A node with a registry, and one worker that stays: its models are toys, one a folder."""
+
+    bench: Bench
+    loaded: dict[str, ToyModel] = field(default_factory=dict)  # by digest
+    errors: dict[str, Exception] = field(default_factory=dict)  # what a model raises, by its digest
+    analyst: Analyst = field(init=False)
+
+    def __post_init__(self) -> None:
+        bench = self.bench
+        node = Node(bench.engine, self.settings, lambda: bench.stopping, lambda: bench.now)
+        self.analyst = Analyst(node, self.load)
+
+    @property
+    def settings(self) -> Settings:
+        """What the node is set to."""
+        return self.bench.settings
+
+    @property
+    def engine(self) -> Engine:
+        """The node's database."""
+        return self.bench.engine
+
+    def load(self, folder: Path, batch: int) -> Model:
+        """Load the toy of a folder."""
         info = describe_model(folder)
-        loaded.append(info.digest)
-        return OneProbability(info=info, batch=batch)
+        self.loaded[info.digest] = ToyModel(info, batch, error=self.errors.get(info.digest))
+        return self.loaded[info.digest]
 
-    return load
+    def add(self, threshold: float, now: datetime = NOON, **values: object) -> RegisteredModel:
+        """Register a candidate."""
+        folder = self.bench.folder / f"made-{threshold}"
+        variant(folder, threshold, version=str(threshold), **values)  # type: ignore[arg-type]
+        return self.keep(folder, now)
+
+    def keep(self, folder: Path, now: datetime = NOON) -> RegisteredModel:
+        """Register the model of a folder."""
+        info, path = keep_model(folder, self.settings.models)
+        with transaction(self.engine) as session:
+            return register(session, info, path, now)
+
+    def promote(self, model: RegisteredModel, over: RegisteredModel | None = None) -> None:
+        """Make a model the active one, over another one or the shipped one."""
+        before = over or self.keep(SHIPPED_MODEL)
+        with transaction(self.engine) as session:
+            promote(session, model, before, Promotion(), NOON)
+
+    def shadow(self, model: RegisteredModel) -> None:
+        """Put a model into the shadow."""
+        with transaction(self.engine) as session:
+            start_shadow(session, model, NOON)
