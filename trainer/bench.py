@@ -32,7 +32,7 @@ from trainer.features import (
     open_store,
 )
 from trainer.initial import RANDOM, initialise
-from trainer.learner import EpochCost, Learner, as_floats
+from trainer.learner import EpochCost, Learner
 from trainer.metrics import auc
 from trainer.plan import Draw, Visits, draw_epoch, draw_evaluation, dropout_seed, visit
 from trainer.progress import Progress
@@ -113,15 +113,15 @@ class Bench:
         Raises:
             UnavailableError: The cache cannot be used.
         """
-        self._recipe, self.network, self._progress, self._strategy = recipe, network, progress, strategy
+        self._recipe, self.network, self._progress = recipe, network, progress
         trunk, self._rest = split_network(network, recipe.network.frozen)
-        self._first = get_weights(network)
         frozen = {} if recipe.network.frozen <= 0 else get_weights(trunk)
         store = open_store(cache, recipe, frozen_digest(frozen))
         self._maker = Maker(recipe, store, _extractor(trunk, recipe), progress)
-        self._run = tf.function(
-            lambda features: self._rest(as_floats(features), training=False), reduce_retracing=True
-        )
+        # A network of random weights has no statistics worth keeping.
+        keep = not recipe.training.new_statistics and recipe.network.init != RANDOM
+        self._learner = Learner(self._rest, recipe.training, strategy, keep_statistics=keep)
+        self._fresh = self._learner.state()
 
     def fit(self, task: Task, done: Checkpoint | None = None, save: Save = lambda _: None) -> Checkpoint:
         """Train from the first weights, or on from a checkpoint, until the recipe says stop.
@@ -138,11 +138,10 @@ class Bench:
             UnavailableError: A slice is away, or the disk is full.
         """
         training, checkpoint = self._recipe.training, done or Checkpoint()
-        learner = self._new_learner()
-        if checkpoint.state:
-            learner.restore(checkpoint.state)
+        learner = self._learner
+        learner.restore(checkpoint.state or self._fresh)
         while not checkpoint.is_finished(training.epochs, training.patience):
-            record = self._epoch(learner, task, checkpoint.epoch + 1)
+            record = self._epoch(task, checkpoint.epoch + 1)
             checkpoint = checkpoint.after(record, learner.weights(), learner.state())
             save(checkpoint)
             self._progress.say(_line(record))
@@ -154,22 +153,15 @@ class Bench:
         set_weights(self._rest, checkpoint.best)
         return checkpoint
 
-    def _new_learner(self) -> Learner:
-        set_weights(self.network, self._first)
-        network = self._recipe.network
-        # A network of random weights has no statistics worth keeping.
-        keep = not self._recipe.training.new_statistics and network.init != RANDOM
-        return Learner(self._rest, self._recipe.training, self._strategy, keep_statistics=keep)
-
-    def _epoch(self, learner: Learner, task: Task, number: int) -> EpochRecord:
+    def _epoch(self, task: Task, number: int) -> EpochRecord:
         training = self._recipe.training
         visits = self._visits(draw_epoch(task.training, self._recipe, number))
         checked = self._visits(draw_evaluation(task.validation))
         self._progress.begin(f"Epoch {number} of at most {training.epochs}", len(visits.keys))
         begin, cpu = perf_counter(), process_time()
-        learner.reseed(dropout_seed(training.seed, number))
-        loss, cost = learner.learn(visits, self._maker.store.take, self._progress)
-        logits = learner.logits(checked, self._maker.store.take)
+        self._learner.reseed(dropout_seed(training.seed, number))
+        loss, cost = self._learner.learn(visits, self._maker.store.take, self._progress)
+        logits = self._learner.logits(checked, self._maker.store.take)
         return _record(number, loss, cost, checked, logits, (perf_counter() - begin, process_time() - cpu))
 
     def _visits(self, draws: Sequence[Draw]) -> Visits:
@@ -196,7 +188,7 @@ class Bench:
         maps, logits = [], []
         for start in range(0, len(keys), self._recipe.training.batch):
             features = self._maker.store.take(keys[start : start + self._recipe.training.batch])
-            class_maps, logit = self._run(tuple(features))
+            class_maps, logit = self._learner.infer(tuple(features))
             maps.append(np.asarray(class_maps)[..., 0])
             logits.append(np.asarray(logit)[:, 0])
         return np.concatenate(maps), np.concatenate(logits)
@@ -249,3 +241,27 @@ def _extractor(trunk: Any, recipe: Recipe) -> Extract:
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
     return extract
+
+
+def open_bench(recipe: Recipe, cache: Path, progress: Progress, first: Path | None = None) -> Bench:
+    """Build the network of a recipe on the devices of this machine.
+
+    Args:
+        recipe: Of the training.
+        cache: Folder of all stores of features.
+        progress: Hears what is done.
+        first: File of the first weights, instead of the recipe's.
+
+    Raises:
+        UnusableError: The first weights cannot be used.
+        UnavailableError: The cache cannot be used.
+    """
+    strategy = choose_strategy()
+    with strategy.scope():
+        network = first_network(with_init(recipe, first) if first else recipe)
+    return Bench(recipe, network, cache, progress, strategy)
+
+
+def with_init(recipe: Recipe, init: Path | str) -> Recipe:
+    """Return the recipe with other first weights."""
+    return recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": str(init)})})

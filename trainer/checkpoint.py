@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -69,7 +70,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     told = {"history": [asdict(record) for record in checkpoint.history], "best_epoch": checkpoint.best_epoch}
     try:
         with replaced(path) as file:
-            file.write(save(arrays, {_META: json.dumps(told)}))
+            # safetensors writes the memory of an array as it lies there, transposed or not.
+            whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+            file.write(save(whole, {_META: json.dumps(told)}))
     except OSError as error:
         raise UnavailableError(f"The checkpoint {path} cannot be written: {error.strerror}.") from error
 

@@ -59,7 +59,9 @@ class Learner:
             self._optimizer.build(network.trainable_variables)
             self._averages = [tf.Variable(variable.value, trainable=False) for variable in self._averaged]
         self._step = tf.function(self._distributed_step, reduce_retracing=True)
-        self._run = tf.function(self._inference, reduce_retracing=True)
+        self._infer = tf.function(
+            lambda features: network(_floats(features), training=False), reduce_retracing=True
+        )
 
     def reseed(self, seed: NDArray[np.uint32]) -> None:
         """Give every dropout this state: an epoch must not depend on what ran before it."""
@@ -90,8 +92,12 @@ class Learner:
         """Return the logit of each example, shape (n,), by the averaged weights where there are such."""
         with self._with_averages():
             reader = _Reader(visits, take, self._training.batch)
-            parts = [np.asarray(self._run(features)[1])[:, 0] for features, _ in reader.dataset()]
+            parts = [np.asarray(self.infer(features)[1])[:, 0] for features, _ in reader.dataset()]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def infer(self, features: tuple[Array, ...]) -> Any:
+        """Return class maps and logits by the weights as they are."""
+        return self._infer(features)
 
     def weights(self) -> Weights:
         """Return what would be kept of the network now: the averaged weights where there are such."""
@@ -141,7 +147,7 @@ class Learner:
 
     def _local_step(self, features: Any, targets: Targets) -> Any:
         with tf.GradientTape() as tape:
-            class_maps, logits = self._network(as_floats(features), training=True)
+            class_maps, logits = self._network(_floats(features), training=True)
             # By the whole batch, whatever part of it this device sees: the devices' gradients are added. The
             # last batch of an epoch is smaller, and its examples count as all others do.
             loss = tf.reduce_sum(losses(class_maps, logits, targets)) / self._training.batch
@@ -150,9 +156,6 @@ class Learner:
         for variable, average in zip(self._averaged, self._averages, strict=True):
             average.assign_sub((1 - self._training.average) * (average - variable.value))
         return loss
-
-    def _inference(self, features: Any) -> Any:
-        return self._network(as_floats(features), training=False)
 
 
 class _Reader:
@@ -184,7 +187,7 @@ class _Reader:
             yield features, (self._visits.positive[part], self._visits.weight[part])
 
 
-def as_floats(features: Any) -> Any:
+def _floats(features: Any) -> Any:
     """Return features in single precision, as the network takes them: one tensor, or a list of them."""
     cast = [tf.cast(each, tf.float32) for each in features]
     return cast[0] if len(cast) == 1 else cast

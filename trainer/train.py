@@ -14,7 +14,7 @@ from lungnode.errors import LungnodeError
 from lungnode.model_folder import Manifest
 from lungnode.network import get_weights, write_weights
 from lungnode.recipe import Recipe
-from trainer.bench import Bench, choose_strategy, first_network, make_task
+from trainer.bench import first_network, make_task, open_bench, with_init
 from trainer.candidate import decide, describe_candidate, write_candidate
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.curves import draw_curves
@@ -42,7 +42,7 @@ def begin(path: Path, info: RunInfo, recipe: Recipe, samples: Sequence[Sample], 
     """
     network = first_network(recipe, weights)
     init = recipe.network.init
-    named = recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": Path(init).name})})
+    named = with_init(recipe, Path(init).name)  # the folder is this machine's own
     with new_run(path, info, named, samples) as run:
         write_weights(get_weights(network), recipe.network, run.first_weights)
         if init not in (RANDOM, IMAGENET):
@@ -83,10 +83,7 @@ def train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Prog
 
 def _train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Progress) -> None:
     recipe = run.recipe()
-    strategy = choose_strategy()
-    with strategy.scope():
-        network = first_network(_from_run(recipe, run))
-    bench = Bench(recipe, network, cache, progress, strategy)
+    bench = open_bench(recipe, cache, progress, run.first_weights)
     task = make_task(samples, recipe)
 
     def save(checkpoint: Checkpoint) -> None:
@@ -114,12 +111,6 @@ def _train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Pro
 def _digests(samples: Sequence[Sample]) -> dict[str, str]:
     used = {sample.split for sample in samples if sample.split}
     return {split.value: digest_samples(s for s in samples if s.split is split) for split in sorted(used)}
-
-
-def _from_run(recipe: Recipe, run: RunFolder) -> Recipe:
-    """Return the recipe with the run's own copy of its first weights."""
-    own = recipe.network.model_copy(update={"init": str(run.first_weights)})
-    return recipe.model_copy(update={"network": own})
 
 
 def _told(checkpoint: Checkpoint, features_s: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -27,8 +27,6 @@ from trainer.samples import Collection
 
 if TYPE_CHECKING:
     from trainer.run_folder import RunFolder
-
-_NO_FILE: Final = ("random", "imagenet")  # what --init takes beside files
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,7 @@ def _recipe(wanted: Wanted) -> Recipe:
     recipe = load_recipe(wanted.recipe, wanted.overrides)
     if not wanted.init:
         return recipe
-    init = wanted.init if wanted.init in _NO_FILE else str(Path(wanted.init).absolute())
-    return recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": init})})
+    return recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": wanted.init})})
 
 
 def _weights(settings: Settings, recipe: Recipe) -> Path:
@@ -160,7 +157,25 @@ def _train(settings: Settings, found: "RunFolder", dataset: Dataset, *, as_json:
 
 
 def _measure(settings: Settings, wanted: Wanted, dataset: Dataset, recipe: Recipe, *, as_json: bool) -> None:
-    raise UnusableError("Cross-validation is not there yet.")
+    """Cross-validate over all samples, whatever their splits, and print the figures."""
+    from trainer.bench import open_bench  # noqa: PLC0415 - TensorFlow is loaded quietly first
+    from trainer.card import figures_table  # noqa: PLC0415
+    from trainer.cross_validation import Trial, cross_validate  # noqa: PLC0415
+    from trainer.experiment import held_out_figures  # noqa: PLC0415
+
+    weights = _weights(settings, recipe)
+    with _shown() as progress:
+        named = recipe.network.init
+        first = weights / named if (weights / named).exists() else None
+        bench = open_bench(recipe, settings.cache / "features", progress, first)
+        trial = Trial(recipe, bench, settings.cache / "cross-validation")
+        found = cross_validate(dataset.samples, wanted.folds, recipe.training.seed, trial)
+    measured = held_out_figures(found)
+    if as_json:
+        told = {"recipe": recipe.model_dump(mode="json"), "folds": wanted.folds, **measured}
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    else:
+        sys.stdout.write(figures_table({f"{wanted.folds} folds of patients": measured}) + "\n")
 
 
 def _tell(found: "RunFolder", model: Path, *, as_json: bool) -> None:
