@@ -66,6 +66,17 @@ def test_patients_and_what_is_known_of_them_come_from_their_list(lists: ImageLis
     assert not found.notes
 
 
+def test_an_image_may_lie_outside_the_folder(lists: ImageLists, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(b"")
+    lists.positives.write_text(f"{outside}\n../outside.png\n")
+
+    with pytest.raises(UnusableError, match="is named in"):
+        read_image_lists(lists)
+    lists.positives.write_text(f"{outside}\n")
+    assert read_image_lists(lists).samples[0].group == "../outside.png"
+
+
 def test_validation_lists_name_the_split(lists: ImageLists, tmp_path: Path) -> None:
     positives = listed(tmp_path / "p.txt", "a.png\n")
     negatives = listed(tmp_path / "n.txt", "c 100%.png\n")
@@ -95,6 +106,7 @@ def test_a_name_in_two_lists_is_refused(lists: ImageLists) -> None:
     ("text", "reason"),
     [
         ("a.png\nz.png\n", r"names z\.png in line 2, and there is no such file below"),
+        (f"{'long' * 100}\n", r"long in line 1, and there is no such file below"),
         ("same.png\n", r"names same\.png in line 1, which could be one/same\.png and two/same\.png"),
     ],
 )

@@ -45,6 +45,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "list.csv") == samples
 
 
+def test_further_columns_are_attributes_an_age_in_years_its_decade(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("path,label,patient,age,sex,,kernel\na.png,positive,1,47,,,B70\n")
+
+    assert dict(read_manifest(path)[0].attributes) == {"age": "40-49", "kernel": "B70"}
+
+
 def test_paths_are_relative_to_the_list_so_that_both_can_move_together(tmp_path: Path) -> None:
     write_manifest([sample(tmp_path / "old/images")], tmp_path / "old/lists/list.csv")
 
@@ -70,7 +77,8 @@ def test_a_list_of_three_columns_is_enough(tmp_path: Path) -> None:
     [
         ("b.png,maybe,2", "line 3: label is 'maybe'; it must be positive or negative"),
         ("b.png,,2", "line 3: label is ''; it must be positive or negative"),
-        (",positive,2", "line 3: path is empty"),
+        (",positive,2", "line 3: path is empty or no name of a file"),
+        ("b\0.png,positive,2", "line 3: path is empty or no name of a file"),
         ("b.png,positive", "line 3: it has not as many values as there are columns"),
         ("b.png,positive,2,3", "line 3: it has not as many values as there are columns"),
         ("a.png,negative,2", "line 3: the image a.png is in line 2 already"),
@@ -99,6 +107,7 @@ def test_a_word_that_is_not_known_is_named(tmp_path: Path, values: str, reason: 
         ("", "has no column path"),
         ("path;label;patient\na.png;positive;1\n", "has no column path"),
         ("path,label,patientt\na.png,positive,1\n", "has no column patient"),
+        ("path,label,patient,label\na.png,positive,1,negative\n", "has two columns label"),
         ("path,label,patient\n", "names no image"),
         ('path,label,patient\n"a.png,positive,1\n', "is no CSV file in UTF-8"),
     ],

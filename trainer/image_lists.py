@@ -1,6 +1,7 @@
 """Plain folders of images with a text file of names for each class, as public data sets come."""
 
 import csv
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -38,14 +39,15 @@ def read_image_lists(lists: ImageLists, split: Split | None = None) -> Collectio
         UnusableError: A name is in two lists, has no image or no patient, or one validation list is missing.
         UnavailableError: A list cannot be read.
     """
-    folder, named_in = _Folder(lists.images), dict[Path, Path]()
+    folder, named_in = _Folder(lists.images), dict[Path, Path]()  # which list names each file
     samples = []
     for file, positive, part in _parts(lists, split):
         for path in folder.named(file):
-            if path in named_in:
-                raise UnusableError(f"The image {path} is named in {named_in[path]} and again in {file}.")
-            named_in[path] = file
-            group = str(path.relative_to(lists.images))
+            real = path.resolve()
+            if real in named_in:
+                raise UnusableError(f"The image {path} is named in {named_in[real]} and again in {file}.")
+            named_in[real] = file
+            group = os.path.relpath(path, lists.images)
             samples.append(Sample(lists.images.name, path, positive, group, part))
     if lists.patients is None:
         return Collection(tuple(samples), notes=(_no_patients(len(samples)),))
@@ -99,7 +101,7 @@ class _Folder:
 
     def _find(self, name: str, where: str) -> Path:
         path = self._folder / name
-        if path.is_file():
+        if _is_file(path):
             return path
         paths = self._by_name.get(name, ())
         if not paths:
@@ -108,6 +110,13 @@ class _Folder:
             both = " and ".join(str(path.relative_to(self._folder)) for path in paths[:2])
             raise UnusableError(f"{where}, which could be {both}: write it with its folder.")
         return paths[0]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have: the list is none
+        return False
 
 
 def _with_patients(samples: list[Sample], file: Path) -> Iterator[Sample]:

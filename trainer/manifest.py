@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lungnode.errors import UnavailableError, UnusableError
+from trainer.attributes import listed_attributes
 from trainer.grays import file_digest
 from trainer.samples import NEGATIVE, POSITIVE, Sample, Split
 
@@ -89,6 +90,9 @@ def _lines(path: Path) -> "Iterator[_Line]":
 
 
 def _check_columns(path: Path, names: Sequence[str]) -> None:
+    twice = next((name for number, name in enumerate(names) if name and name in names[:number]), None)
+    if twice:
+        raise UnusableError(f"The list {path} has two columns {twice}.")
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise UnusableError(
@@ -110,8 +114,8 @@ class _Line:
         if None in self.values or None in self.values.values():
             raise self.problem("it has not as many values as there are columns")
         cell = {name: value.strip() for name, value in self.values.items()}
-        if not cell["path"]:
-            raise self.problem("path is empty")
+        if not cell["path"] or "\0" in cell["path"]:
+            raise self.problem("path is empty or no name of a file")
         return Sample(
             source=cell.get("source") or self.file.stem,
             path=self.file.parent / cell["path"],
@@ -120,7 +124,7 @@ class _Line:
             split=self._one_of("split", {"": None} | {split.value: split for split in Split}),
             study=cell.get("study", ""),
             healthy_scan=self._one_of("healthy_scan", _YES_NO),
-            attributes={name: value for name, value in cell.items() if name not in COLUMNS and value},
+            attributes=listed_attributes({name: cell[name] for name in cell if name and name not in COLUMNS}),
             digest=cell.get("sha256", "").lower(),
         )
 
