@@ -14,7 +14,8 @@ from db.models import LabelValue, Study
 from db.queries import list_instances
 from db.test_sets import read_test_set, training_studies, verify
 from trainer.cache import Cache, StudyFiles
-from trainer.cache_build import Built, Done, build_cache, measure_cache
+from trainer.cache_build import SILENCE, Built, build_cache, measure_cache
+from trainer.progress import Progress
 from trainer.samples import Collection, Exclusion, Sample, Split
 
 SOURCE: Final = "archive"
@@ -121,7 +122,7 @@ def _told(labelled: LabelledStudy) -> dict[str, str]:
 
 
 def read_archive(
-    selection: Selection, cache: Cache, processes: int, done: Done = lambda *_: None
+    selection: Selection, cache: Cache, processes: int, progress: Progress = SILENCE
 ) -> Collection:
     """Bring the selected studies into the cache and list their lung slices; no transaction is needed.
 
@@ -130,7 +131,7 @@ def read_archive(
     Raises:
         UnavailableError: The cache cannot be written, or a process was killed; what was built is kept.
     """
-    built = build_cache([study.files for study in selection.studies], cache, processes, done)
+    built = build_cache([study.files for study in selection.studies], cache, processes, progress)
     pairs = list(zip(selection.studies, built, strict=True))
     samples = [sample for study, each in pairs for sample in _samples(study, each, cache)]
     unusable = [Exclusion(each.files.study_instance_uid, each.reason) for each in built if not each.study]

@@ -4,7 +4,7 @@ import ctypes
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,8 +18,9 @@ from lungnode.stack import Stack
 from trainer.attributes import scan_attributes
 from trainer.cache import VERSION, Cache, CachedStudy, StudyFiles
 from trainer.chest import lung_stack
+from trainer.progress import Progress, Silence
 
-Done = Callable[[int, int], None]  # studies done, of how many
+SILENCE: Final = Silence()
 _PR_SET_PDEATHSIG: Final = 1  # Source: linux/prctl.h
 _STORED_BYTES: Final = 2  # a pixel of CT, 12 bits stored in 16
 
@@ -35,7 +36,7 @@ class Built:
 
 
 def build_cache(
-    studies: Sequence[StudyFiles], cache: Cache, processes: int, done: Done = lambda *_: None
+    studies: Sequence[StudyFiles], cache: Cache, processes: int, progress: Progress = SILENCE
 ) -> list[Built]:
     """Bring every study into the cache, in several processes; tell in their order what became of each.
 
@@ -46,10 +47,10 @@ def build_cache(
     """
     found = {files: Built(files, kept, reused=True) for files in studies if (kept := cache.read(files))}
     missing = [files for files in studies if files not in found]
-    done(len(found), len(studies))
+    progress.begin("Compress", len(missing))
     for built in _build(missing, cache, min(processes, len(missing))):
         found[built.files] = built
-        done(len(found), len(studies))
+        progress.advance()
     return [found[files] for files in studies]
 
 

@@ -1,32 +1,34 @@
 """What `lungnode train` does: find recipe and slices, make or take up a run, train, tell what came of it."""
 
 import json
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
+from db.session import transaction
+from lungnode.cli._progress import shown
+from lungnode.cli.studies import open_database
 from lungnode.errors import UnusableError
 from lungnode.recipe import Recipe
 from lungnode.runtime import load_tensorflow
 from lungnode.settings import Settings
+from trainer.archive import read_archive, select_training
+from trainer.cache import Cache
 from trainer.dataset import Dataset, Draw
 from trainer.dataset import collect as collect_samples
 from trainer.image_lists import ImageLists, read_image_lists
 from trainer.manifest import read_manifest
-from trainer.progress import LoggedProgress, Progress
 from trainer.recipes import load_recipe
 from trainer.samples import Collection
 
 if TYPE_CHECKING:
     from trainer.run_folder import RunFolder
+
+
+TOLD: Final = 20  # exclusions that are told one by one
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ def run(settings: Settings, wanted: Wanted, source: Source, *, as_json: bool) ->
     """
     recipe = _recipe(wanted)
     dataset = _dataset(settings, source, recipe)
-    for note in dataset.notes:
-        sys.stderr.write(f"{note}\n")
+    for line in (*dataset.notes, *_left_out(dataset)):
+        sys.stderr.write(f"{line}\n")
     load_tensorflow()
     if wanted.folds:
         _measure(settings, wanted, dataset, recipe, as_json=as_json)
@@ -140,16 +142,23 @@ def _collection(settings: Settings, source: Source, recipe: Recipe) -> Collectio
         return read_image_lists(
             ImageLists(source.images, source.positives, source.negatives, *source.validation, source.patients)
         )
-    raise UnusableError(
-        f"The archive of {settings.data} cannot be trained on yet ({recipe.data.label_policy})."
-    )
+    return _of_archive(settings, recipe)
+
+
+def _of_archive(settings: Settings, recipe: Recipe) -> Collection:
+    """Read every study that may be trained on, into the cache."""
+    with transaction(open_database(settings)) as session:
+        selection = select_training(session, settings.archive, recipe.data.label_policy)
+    cache = Cache(settings.cache / "studies", recipe.input.jpeg_quality)
+    with _shown() as progress:
+        return read_archive(selection, cache, os.cpu_count() or 1, progress)
 
 
 def _train(settings: Settings, found: "RunFolder", dataset: Dataset, *, as_json: bool) -> None:
     from trainer.train import train  # noqa: PLC0415 - TensorFlow is loaded quietly first
 
     try:
-        with _shown() as progress:
+        with shown() as progress:
             model = train(found, dataset.samples, settings.cache / "features", progress)
     except KeyboardInterrupt:
         raise UnusableError(f"Stopped. To go on: lungnode train --resume {found.path}") from None
@@ -164,7 +173,7 @@ def _measure(settings: Settings, wanted: Wanted, dataset: Dataset, recipe: Recip
     from trainer.experiment import held_out_figures  # noqa: PLC0415
 
     weights = _weights(settings, recipe)
-    with _shown() as progress:
+    with shown() as progress:
         named = recipe.network.init
         first = weights / named if (weights / named).exists() else None
         bench = open_bench(recipe, settings.cache / "features", progress, first)
@@ -199,37 +208,3 @@ def _tell(found: "RunFolder", model: Path, *, as_json: bool) -> None:
         f"Measure it: lungnode evaluate --model {model} ...\n"
         f"Use it: lungnode models promote {found.path}\n"
     )
-
-
-@contextmanager
-def _shown() -> Iterator[Progress]:
-    """Show progress on a terminal, and lines in a log otherwise."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield LoggedProgress()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
-        yield BarProgress(bar)
-
-
-class BarProgress:
-    """A bar for each piece of work."""
-
-    def __init__(self, bar: Bar) -> None:
-        """Show in `bar`."""
-        self._bar = bar
-        self._task = bar.add_task("Preparing", total=None)
-
-    def begin(self, what: str, total: int) -> None:
-        """Show another piece of work."""
-        self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(what, total=total)
-
-    def advance(self, steps: int = 1) -> None:
-        """Move the bar."""
-        self._bar.advance(self._task, steps)
-
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._bar.console.print(line, markup=False)
