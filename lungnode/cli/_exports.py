@@ -29,6 +29,8 @@ class Outcome:
 
     exports: dict[str, "Export"] = field(default_factory=dict)  # by original Study Instance UID
     failures: list[str] = field(default_factory=list)  # a sentence for each study or instance that stays
+    notes: list[str] = field(default_factory=list)  # what else the operator should know
+    received: int = 0  # files that left as they came
 
     @property
     def document(self) -> dict[str, Any]:
@@ -43,7 +45,7 @@ class Outcome:
             }
             for uid, export in self.exports.items()
         ]
-        return {"studies": studies, "failures": self.failures}
+        return {"studies": studies, "failures": self.failures, "notes": self.notes}
 
 
 def export_received(settings: Settings, engine: "Engine", uid: str, folder: Path, *, results: bool) -> int:
@@ -160,11 +162,13 @@ def report(outcome: Outcome, folder: Path, *, as_json: bool) -> None:
     Raises:
         Exit: A study or an instance was left out.
     """
-    for failure in outcome.failures:
+    for failure in (*outcome.failures, *outcome.notes):
         typer.echo(failure, err=True)
     copies = [export for export in outcome.exports.values() if export.files]
     if as_json:
         typer.echo(json.dumps(outcome.document, indent=2))
+    elif outcome.received:
+        typer.echo(f"{outcome.received} files as received are in {folder}.")
     else:
         images = sum(len(export.files) for export in copies)
         typer.echo(f"{images} de-identified images of {len(copies)} studies are in {folder}.")

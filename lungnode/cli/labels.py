@@ -102,18 +102,40 @@ def _complain(sentences: list[str]) -> None:
 
 
 @labels.command()
-def export(
+def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     context: typer.Context,
     file: Annotated[Path | None, typer.Argument(help="A new CSV file; without it, standard output.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder for the labelled studies' CT images, labels and a manifest.")
+    ] = None,
+    identified: Annotated[
+        bool,
+        typer.Option("--identified/--deidentified", help="Images and readers as received, with all names."),
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Check de-identified copies with a second tool.")
+    ] = True,
+    policy: Policy = "rt-pcr-first",
     as_json: AsJson = False,
 ) -> None:
-    """Write every label as CSV, as `labels import` reads it: by Study Instance UID, without patients."""
+    """Write every label as CSV, as `labels import` reads it; with --images the images too, de-identified."""
     from db import audit  # noqa: PLC0415 - when called
     from db.label_file import format_labels  # noqa: PLC0415 - when called
     from db.labels import described, every_label  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
+    from lungnode.cli._exports import report  # noqa: PLC0415 - when called
+    from lungnode.cli._label_images import LabelExport  # noqa: PLC0415 - when called
 
-    with transaction(open_database(settings_of(context))) as session:
+    engine = open_database(settings_of(context))
+    if images:
+        if file:
+            raise typer.BadParameter("With --images the labels are in that folder; name no other file.")
+        wanted = LabelExport(settings_of(context), engine, images, policy)
+        report(
+            wanted.identified() if identified else wanted.deidentified(check=verify), images, as_json=as_json
+        )
+        return
+    with transaction(engine) as session:
         rows = every_label(session)
         audit.record(session, "labels exported", "csv", _now(), labels=len(rows))
         if file:

@@ -52,6 +52,10 @@ class Pseudonyms:
         shift = first + int.from_bytes(digest[16:]) % (last - first + 1)
         return Person("LN" + b32encode(digest[:10]).decode(), -shift)
 
+    def reader(self, name: str) -> str:
+        """Return what stands for the reader of a label; nobody stays nobody."""
+        return name and "R" + b32encode(self._digest("reader", name)[:5]).decode()
+
     def _digest(self, kind: str, original: str) -> bytes:
         return hmac.digest(self._secret, f"{kind}\0{original}".encode(), "sha256")
 
