@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,8 +151,15 @@ def _of_archive(settings: Settings, recipe: Recipe) -> Collection:
     with transaction(open_database(settings)) as session:
         selection = select_training(session, settings.archive, recipe.data.label_policy)
     cache = Cache(settings.cache / "studies", recipe.input.jpeg_quality)
-    with _shown() as progress:
+    with shown() as progress:
         return read_archive(selection, cache, os.cpu_count() or 1, progress)
+
+
+def _left_out(dataset: Dataset) -> Iterator[str]:
+    for exclusion in dataset.exclusions[:TOLD]:
+        yield f"Left out {exclusion.what}: {exclusion.reason}"
+    if len(dataset.exclusions) > TOLD:
+        yield f"Left out {len(dataset.exclusions) - TOLD} more."
 
 
 def _train(settings: Settings, found: "RunFolder", dataset: Dataset, *, as_json: bool) -> None:
