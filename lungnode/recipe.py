@@ -4,7 +4,6 @@ Worker and trainer read the same recipe: `input` and `study` say how a model is 
 made. Defaults are the paper's. A recipe is a TOML file; the trainer ships its own in `trainer/recipes`.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -122,18 +121,6 @@ def read_recipe(folder: Path) -> Recipe:
     path = folder / RECIPE_FILE
     try:
         return Recipe.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UnusableError(f"The recipe {path} cannot be used: {problem(error)}.") from error
-
-
-def read_recipe_file(path: Path) -> Recipe:
-    """Read a recipe that a person wrote.
-
-    Raises:
-        UnusableError: It is missing, is no TOML or has an unknown key or an unusable value.
-    """
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UnusableError(f"The recipe {path} cannot be used: {problem(error)}.") from error
 

@@ -287,7 +287,7 @@ def test_another_keras_models_file_is_refused_by_its_layers(keras: Any, tmp_path
 
 
 def test_without_a_network_the_file_to_fetch_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from trainer.keras_weights import download  # noqa: PLC0415 - TensorFlow takes seconds to import
 
@@ -299,6 +299,7 @@ def test_without_a_network_the_file_to_fetch_is_named(
         UnusableError, match=r"cannot be downloaded from https://.*resnet50_weights_.*_notop\.h5.*--init FILE"
     ):
         download("resnet50", tmp_path)
+    assert not capsys.readouterr().out
 
 
 def test_googlenet_has_no_published_weights() -> None:

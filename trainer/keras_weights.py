@@ -4,7 +4,9 @@ Three layouts are read: HDF5 of Keras 2 (what Keras publishes), HDF5 of Keras 3 
 archive (`.keras`). Nothing in a file is run.
 """
 
+import sys
 import zipfile
+from contextlib import redirect_stdout
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -56,9 +58,10 @@ def download(backbone: Backbone, cache: Path | None = None) -> Path:
     folder, name, digest = _DOWNLOADS[backbone]
     url = f"{_PUBLISHED}{folder}{name}"
     try:
-        found: str = keras.utils.get_file(
-            name, url, cache_subdir="models", file_hash=digest, cache_dir=cache and str(cache)
-        )
+        with redirect_stdout(sys.stderr):  # Keras shows its progress; stdout is for our results
+            found: str = keras.utils.get_file(
+                name, url, cache_subdir="models", file_hash=digest, cache_dir=cache and str(cache)
+            )
     except Exception as error:  # Keras raises a bare Exception where the network is away
         raise UnusableError(
             f"Keras' ImageNet weights cannot be downloaded from {url}: {str(error).split(' -- ')[-1]}. "
