@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from db.registry import find_model, model_in_use, place_of
 from db.session import transaction
-from lungnode.cli._bar import bar
+from lungnode.cli._progress import shown
 from lungnode.cli._test_data import EVERYTHING, Found, Source, collect
 from lungnode.cli.studies import open_database
 from lungnode.errors import UnavailableError
@@ -107,16 +107,17 @@ def evaluate_at(place: Place, settings: Settings, found: Found) -> Evaluation:
 
 
 def _load(place: Place, settings: Settings) -> Model:
-    with bar():
+    with shown() as progress:
+        progress.begin("load the model", 1)
         return load_model(place.folder, settings.analysis.batch)
 
 
 def _measure(model: Model, found: Found, *, priced: bool) -> tuple[Evaluation, Sequence[Price]]:
     """Measure a model, and what compression costs it."""
-    with bar() as shown:
-        evaluation = evaluate(model, found.samples, shown)
+    with shown() as progress:
+        evaluation = evaluate(model, found.samples, progress)
         main = part(evaluation, main_split(evaluation.samples))
-        prices = price_of_compression(model, main.samples, progress=shown) if priced else []
+        prices = price_of_compression(model, main.samples, progress=progress) if priced else []
     digest = found.digest or evaluation.digest
     return replace(evaluation, digest=digest, test_set=found.test_set), prices
 
