@@ -23,7 +23,7 @@ from trainer.dataset import collect as collect_samples
 from trainer.image_lists import ImageLists, read_image_lists
 from trainer.manifest import read_manifest
 from trainer.recipes import load_recipe
-from trainer.samples import Collection
+from trainer.samples import Collection, Split
 
 if TYPE_CHECKING:
     from trainer.run_folder import RunFolder
@@ -174,19 +174,20 @@ def _train(settings: Settings, found: "RunFolder", dataset: Dataset, *, as_json:
 
 
 def _measure(settings: Settings, wanted: Wanted, dataset: Dataset, recipe: Recipe, *, as_json: bool) -> None:
-    """Cross-validate over all samples, whatever their splits, and print the figures."""
+    """Cross-validate over the samples of training and validation, never of a test, and print the figures."""
     from trainer.bench import open_bench  # noqa: PLC0415 - TensorFlow is loaded quietly first
     from trainer.card import figures_table  # noqa: PLC0415
     from trainer.cross_validation import Trial, cross_validate  # noqa: PLC0415
     from trainer.experiment import held_out_figures  # noqa: PLC0415
 
     weights = _weights(settings, recipe)
+    samples = [sample for sample in dataset.samples if sample.split is not Split.TEST]
     with shown() as progress:
         named = recipe.network.init
         first = weights / named if (weights / named).exists() else None
         bench = open_bench(recipe, settings.cache / "features", progress, first)
         trial = Trial(recipe, bench, settings.cache / "cross-validation")
-        found = cross_validate(dataset.samples, wanted.folds, recipe.training.seed, trial)
+        found = cross_validate(samples, wanted.folds, recipe.training.seed, trial)
     measured = held_out_figures(found)
     if as_json:
         told = {"recipe": recipe.model_dump(mode="json"), "folds": wanted.folds, **measured}
