@@ -12,11 +12,19 @@ from sqlalchemy import Engine
 from db.models import RegisteredModel
 from db.registry import Promotion, promote, register, start_shadow
 from db.session import transaction
-from lungnode.model_folder import SHIPPED_MODEL, ModelInfo, describe_model, read_manifest, save_manifest
+from lungnode.model_folder import (
+    SHIPPED_MODEL,
+    Manifest,
+    ModelInfo,
+    describe_model,
+    read_manifest,
+    save_manifest,
+)
 from lungnode.recipe import Input, read_recipe, save_recipe
 from lungnode.runtime import ClassMaps, Model, Probabilities, Slices
 from lungnode.settings import Settings
 from tests.bench import NOON, Bench
+from tests.training_data import small_recipe
 from trainer.registry import keep_model
 from worker.hold import Node
 from worker.run import Analyst
@@ -112,3 +120,19 @@ class Registry:
         """Put a model into the shadow."""
         with transaction(self.engine) as session:
             start_shadow(session, model, NOON)
+
+
+def small_model(folder: Path, version: str, *, opposite: bool = False) -> ModelInfo:
+    """Make a small network of random weights that sees the bright patches of `draw_slices`, or the opposite.
+
+    The weights of the class map are made small: random ones leave no probability between 0 and 1.
+    """
+    from lungnode.network import get_weights  # noqa: PLC0415 - it imports TensorFlow
+    from trainer.bench import first_network  # noqa: PLC0415 - the same
+    from trainer.candidate import write_candidate  # noqa: PLC0415 - the same
+
+    recipe = small_recipe(seed=1)
+    weights = get_weights(first_network(recipe))
+    weights["class_map.weight"] = weights["class_map.weight"] * np.float32(-0.01 if opposite else 0.01)
+    write_candidate(folder, Manifest(name="small", version=version), recipe, weights, [])
+    return describe_model(folder)

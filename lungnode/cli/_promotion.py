@@ -1,5 +1,6 @@
 """What `lungnode models promote` and `compare` do: measure both models on one test set, judge, promote."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,11 +95,13 @@ def measure(
     if infos[0].digest == infos[1].digest:
         raise UnusableError(f"{infos[1].name} {infos[1].version} is the model that is in use.")
     found = collect(settings, source)
+    for note in found.notes:
+        sys.stderr.write(f"{note}\n")
     trained = find_samples(places[1].folder, settings.data / "runs")
     if trained is not None:
         check_unseen(trained, found.samples)
     active, candidate = (evaluate_at(place, settings, found) for place in places)
-    data = TestData(active.digest, source.test_set)
+    data = TestData(active.digest, active.test_set)
     with transaction(engine) as session:
         _check_stored(session, data, places, infos)
     if source.manifest:

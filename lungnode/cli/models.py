@@ -202,7 +202,7 @@ def _source(
 
     if not any((images, positives, negatives, patients, manifest, test_set)):
         return None
-    source = Source(images, positives, negatives, patients, manifest, "", test_set)
+    source = Source(images, positives, negatives, patients, manifest, "test" if manifest else "", test_set)
     problem = source.problem()
     if problem:
         raise typer.BadParameter(problem)
