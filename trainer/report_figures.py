@@ -19,6 +19,7 @@ from trainer.document import SEED, Level, scored
 from trainer.evaluate import Evaluation, Scored
 from trainer.localization import Localization
 from trainer.metrics import confusion, roc
+from trainer.report_tables import patients_of
 from trainer.samples import Sample, Split
 
 INK: Final = "#010203"
@@ -49,18 +50,22 @@ SIZE: Final = (4.6, 3.6)  # inches; letters stay readable on a phone
 
 
 def distribution(samples: Sequence[Sample]) -> str:
-    """Figure 5: slices by split, source and label."""
-    keys = list(dict.fromkeys((sample.split, sample.source) for sample in samples))
-    keys.sort(key=lambda key: (list(Split).index(key[0]) if key[0] else -1, key[1]))
-    names = [f"{split or 'all'}: {source}" for split, source in keys]
-    sick = [sum(s.positive for s in samples if (s.split, s.source) == key) for key in keys]
-    clear = [sum(not s.positive for s in samples if (s.split, s.source) == key) for key in keys]
+    """Figure 5: patients by split, source and label."""
+    splits: list[Split | None] = [None, *Split]
+    keys = sorted({(splits.index(sample.split), sample.source) for sample in samples})
+    parts = [
+        patients_of(sample for sample in samples if (splits.index(sample.split), sample.source) == key)
+        for key in keys
+    ]
+    names = [f"{splits[number] or 'all'}: {source}" for number, source in keys]
+    sick = [sum(patient.positive for patient in part) for part in parts]
+    clear = [len(part) - positive for part, positive in zip(parts, sick, strict=True)]
     with mpl.rc_context(_STYLE):
         figure, axes = _axes((SIZE[0], 1.3 + 0.4 * len(keys)))
         axes.barh(names, clear, color=SERIES[0], label="non-COVID-19")
         axes.barh(names, sick, left=clear, color=SERIES[1], label="COVID-19")
         axes.invert_yaxis()
-        axes.set_xlabel("slices")
+        axes.set_xlabel("patients")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
         return _svg(figure)
 
