@@ -71,7 +71,7 @@ class Cache:
 
     def entry(self, files: StudyFiles) -> Path:
         """Return the folder of a study's slices, which may not be there yet."""
-        window = f"{WINDOW_CENTER:g},{WINDOW_WIDTH:g}"
+        window = f"c{WINDOW_CENTER:g}_w{WINDOW_WIDTH:g}"
         encoding = "png" if self.quality is None else f"jpeg{self.quality}"
         return self.folder / files.study_instance_uid / f"r{files.revision}_{window}_{encoding}"
 
