@@ -9,11 +9,11 @@ from pydicom import dcmread
 
 from lungnode.lungs import lung_mask
 from lungnode.phantom import phantom_study
-from lungnode.pixels import Gray, crop_box, hounsfield, lung_window
+from lungnode.pixels import Box, Gray, crop_box, hounsfield, lung_window
 from lungnode.recipe import Data, Input, Recipe, Training
 from trainer.development import collect_samples
 from trainer.examples import View, make_example, training_views
-from trainer.jitter import Jitter
+from trainer.jitter import Jitter, Place
 from trainer.painting import paint_lesions
 from trainer.samples import Sample
 
@@ -30,7 +30,7 @@ def test_lesions_are_painted_into_the_lung_alone_and_make_it_denser(gray: Gray) 
     painted = paint_lesions(gray, np.random.default_rng(0))
 
     assert painted is not None
-    changed = painted.astype(int) - gray
+    changed = painted.gray.astype(int) - gray
     assert changed.min() >= -1
     assert (changed > 20).sum() > 0.01 * lung_mask(gray).sum()
     outside = ~lung_mask(gray)
@@ -44,7 +44,11 @@ def test_nothing_is_painted_where_no_lung_is_seen() -> None:
 def test_the_same_seed_disturbs_alike_and_another_one_does_not(gray: Gray) -> None:
     box = crop_box(gray, "lung")
 
-    first, again, other = (Jitter(64, np.random.default_rng(seed))(gray, box) for seed in (0, 0, 1))
+    def disturbed(seed: int) -> Gray:
+        jitter = Jitter(64, np.random.default_rng(seed))
+        return jitter.disturb(jitter.place(box, gray.shape).take(gray))
+
+    first, again, other = disturbed(0), disturbed(0), disturbed(1)
 
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -77,6 +81,42 @@ def test_an_example_depends_on_its_slice_view_and_seed_alone(gray: Gray, tmp_pat
     assert not plain.positive
     assert np.array_equal(first.image, again.image)
     assert not np.array_equal(first.image, other.image)
+
+
+def test_an_example_says_where_lesions_are_seen_and_that_a_healthy_lung_has_none(
+    gray: Gray, tmp_path: Path
+) -> None:
+    path = tmp_path / "slice.png"
+    Image.fromarray(gray).save(path)
+    healthy = Sample("luna16", path, positive=False, group="a", healthy_scan=True)
+    unknown = Sample("covid-ct", path, positive=True, group="b")
+
+    painted = make_example(healthy, View(painted=True), RECIPE, "1f")
+    plain = make_example(healthy, View(), RECIPE, "1f")
+    sick = make_example(unknown, View(), RECIPE, "1f")
+
+    assert painted
+    assert plain
+    assert sick
+    assert sick.lesions is None
+    assert plain.lesions is not None
+    assert not plain.lesions.any()
+    assert painted.lesions is not None
+    brighter = painted.image.astype(int) - plain.image
+    assert brighter[painted.lesions > 64].mean() > 20
+    assert abs(brighter[painted.lesions == 0].mean()) < 2
+
+
+def test_lesions_are_moved_and_mirrored_with_their_slice(gray: Gray) -> None:
+    painted = paint_lesions(gray, np.random.default_rng(0))
+    assert painted
+    mirrored = Place(Box(10, 200, 20, 240), 64, mirrored=True)
+
+    seen = mirrored.take((painted.density * 255).astype(np.uint8))
+
+    assert np.array_equal(
+        seen[:, ::-1], Place(mirrored.box, 64).take((painted.density * 255).astype(np.uint8))
+    )
 
 
 def test_every_labelled_slice_is_found_and_no_patient_is_on_both_sides_of_the_official_split(

@@ -1,14 +1,15 @@
 """Network inputs made of samples: as they are, disturbed, and with painted lesions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lungnode.errors import UnusableError
-from lungnode.pixels import Gray, crop_box, model_input
+from lungnode.pixels import Gray, crop_box
 from lungnode.recipe import Recipe
 from trainer.grays import file_digest, load_gray
-from trainer.jitter import Jitter
+from trainer.jitter import Jitter, Place
 from trainer.jpeg import compress
 from trainer.painting import paint_lesions
 from trainer.samples import Sample
@@ -33,6 +34,8 @@ class Example:
 
     image: Gray  # shape (size, size)
     positive: bool
+    # Where lesions were painted, shape (size, size): 255 is as dense as soft tissue. None: nobody knows.
+    lesions: Gray | None = None
 
 
 def training_views(sample: Sample, recipe: Recipe) -> list[View]:
@@ -61,16 +64,29 @@ def make_example(sample: Sample, view: View, recipe: Recipe, content: str) -> Ex
     if sample.digest and file_digest(sample.path) != sample.digest:
         raise UnusableError(f"The image {sample.path} has changed since its list was written.")
     gray = load_gray(sample)
-    painted = paint_lesions(gray, random) if view.painted else gray
-    if painted is None:
-        return None
-    return Example(_input(painted, view, recipe, random), sample.positive or view.painted)
+    if view.painted:
+        painted = paint_lesions(gray, random)
+        if painted is None:
+            return None
+        return _example(painted.gray, _gray_levels(painted.density), view, recipe, random)
+    lesions = np.zeros_like(gray) if sample.healthy_scan else None
+    example = _example(gray, lesions, view, recipe, random)
+    return replace(example, positive=sample.positive)
 
 
-def _input(gray: Gray, view: View, recipe: Recipe, random: np.random.Generator) -> Gray:
-    """Return the slice as the network sees it."""
+def _gray_levels(density: NDArray[np.float64]) -> Gray:
+    levels: Gray = np.rint(density.clip(0, 1) * 255).astype(np.uint8)
+    return levels
+
+
+def _example(
+    gray: Gray, lesions: Gray | None, view: View, recipe: Recipe, random: np.random.Generator
+) -> Example:
+    """Return a sick slice as the network sees it, with its lesions seen alike."""
     box = crop_box(gray, recipe.input.crop)
-    if view.disturbance:
-        return Jitter(recipe.input.size, random)(gray, box)
+    jitter = Jitter(recipe.input.size, random)
+    place = jitter.place(box, gray.shape) if view.disturbance else Place(box, recipe.input.size)
+    image = place.take(gray)
     # Every picture is encoded again alike: the file type, which goes with the label, must tell nothing.
-    return compress(model_input(gray, box, recipe.input.size), recipe.input.jpeg_quality)
+    image = jitter.disturb(image) if view.disturbance else compress(image, recipe.input.jpeg_quality)
+    return Example(image, positive=True, lesions=None if lesions is None else place.take(lesions))

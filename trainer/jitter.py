@@ -19,20 +19,34 @@ QUALITY: Final = (40, 96)  # of JPEG
 
 
 @dataclass(frozen=True)
+class Place:
+    """The part of a slice that the network sees."""
+
+    box: Box
+    size: int
+    mirrored: bool = False
+
+    def take(self, gray: Gray) -> Gray:
+        """Return that part, shape (size, size)."""
+        image = model_input(gray, self.box, self.size)
+        return np.ascontiguousarray(image[:, ::-1]) if self.mirrored else image
+
+
+@dataclass(frozen=True)
 class Jitter:
-    """Draws disturbances; the same seed draws the same ones."""
+    """Draws disturbances; the same seed draws the same ones, in the order of the calls."""
 
     size: int
     random: np.random.Generator
 
-    def __call__(self, gray: Gray, box: Box) -> Gray:
-        """Return a disturbed network input."""
-        image = model_input(gray, self._moved(box, gray.shape), self.size)
-        image = self._windowed(image)
-        image = self._blurred(image)
-        image = self._noisy(image)
-        if self.random.random() < 0.5:  # noqa: PLR2004 - one of two sides
-            image = np.ascontiguousarray(image[:, ::-1])
+    def place(self, box: Box, shape: tuple[int, ...]) -> "Place":
+        """Draw which part of a slice is seen, and from which side."""
+        moved = self._moved(box, shape)
+        return Place(moved, self.size, mirrored=self.random.random() < 0.5)  # noqa: PLR2004 - one of two
+
+    def disturb(self, image: Gray) -> Gray:
+        """Return a network input with another window, sharpness, noise and compression."""
+        image = self._noisy(self._blurred(self._windowed(image)))
         return compress(image, int(self.random.integers(*QUALITY)))
 
     def _moved(self, box: Box, shape: tuple[int, ...]) -> Box:

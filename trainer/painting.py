@@ -29,13 +29,21 @@ DEFAULT_TISSUE: Final = 230.0  # gray
 
 
 @dataclass(frozen=True)
+class Painted:
+    """A slice with lesions, and where they are."""
+
+    gray: Gray
+    density: Field  # of the lesions, shape of the slice: 0 none, 1 as dense as soft tissue
+
+
+@dataclass(frozen=True)
 class _Lung:
     mask: Mask
     depth: Field  # distance to the pleura, pixels
     size: float  # side of a square as large as one lung, pixels
 
 
-def paint_lesions(gray: Gray, random: np.random.Generator) -> Gray | None:
+def paint_lesions(gray: Gray, random: np.random.Generator) -> Painted | None:
     """Return the slice with one to four ground-glass opacities; None where there is too little lung."""
     mask = lung_mask(gray)
     if mask.mean() < MIN_LUNG:
@@ -48,7 +56,7 @@ def paint_lesions(gray: Gray, random: np.random.Generator) -> Gray | None:
     density = density.clip(0, 0.95) * ndimage.gaussian_filter(mask.astype(np.float64), 0.01 * lung.size)
     # Vessels and airway walls are as bright as the lesion or brighter: they stay.
     painted = gray + density * (np.maximum(gray, _tissue(gray, mask)) - gray)
-    return painted.clip(0, 255).astype(np.uint8)
+    return Painted(painted.clip(0, 255).astype(np.uint8), density)
 
 
 def _tissue(gray: Gray, mask: Mask) -> float:
