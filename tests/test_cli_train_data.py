@@ -69,6 +69,16 @@ def test_an_image_that_cannot_be_read(train: Train, manifest: Path) -> None:
     assert "Take it off the list" in said
 
 
+def test_images_that_cannot_be_read_are_left_out_when_asked_for(train: Train, manifest: Path) -> None:
+    for picture in (manifest.parent / "images").iterdir():
+        picture.write_bytes(b"")
+
+    said = train("--manifest", manifest, "--skip-unreadable")
+
+    assert "The train split has no positive image" in said
+    assert "24 were left out; the first," in said
+
+
 def test_a_line_of_a_manifest_that_cannot_be_used(train: Train, manifest: Path) -> None:
     change(manifest, "images/3.png,positive", "images/3.png,sick")
 

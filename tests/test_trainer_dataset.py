@@ -60,7 +60,9 @@ def test_an_image_that_cannot_be_read_is_named_and_refused(samples: list[Sample]
         collect([Collection(tuple(samples))], DRAW)
 
     assert str(raised.value).startswith(f"The image {samples[3].path} cannot be used: The picture ")
-    assert str(raised.value).endswith("Take it off the list, or skip what cannot be read.")
+    assert str(raised.value).endswith(
+        "Take it off the list; a training leaves it out with --skip-unreadable."
+    )
     assert sorted(samples[0].path.parent.iterdir()) == before
 
 

@@ -42,6 +42,7 @@ class Source:
     negatives: Path | None
     validation: tuple[Path | None, Path | None]  # positives and negatives
     patients: Path | None
+    skip_unreadable: bool = False
 
     def problem(self, *, resume: bool) -> str:
         """Say what is wrong with the choice; empty when nothing is."""
@@ -133,7 +134,8 @@ def _weights(settings: Settings, recipe: Recipe) -> Path:
 
 def _dataset(settings: Settings, source: Source, recipe: Recipe) -> Dataset:
     draw = Draw(recipe.data.validation_share, recipe.training.seed)
-    return collect_samples([_collection(settings, source, recipe)], draw)
+    found = _collection(settings, source, recipe)
+    return collect_samples([found], draw, skip_unreadable=source.skip_unreadable)
 
 
 def _collection(settings: Settings, source: Source, recipe: Recipe) -> Collection:

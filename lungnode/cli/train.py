@@ -47,6 +47,9 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter an option
     patients: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Columns file and patient; others are attributes.")
     ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out slices that cannot be read, and name them.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run folder; by default below the data folder.")
     ] = None,
@@ -62,9 +65,8 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Train a model on labelled slices: of the archive's studies, or of files. For research use."""
     from lungnode.cli._trained import Source, Wanted, run, run_again  # noqa: PLC0415 - when called
 
-    source = Source(
-        manifest, images, positives, negatives, (validation_positives, validation_negatives), patients
-    )
+    validation = (validation_positives, validation_negatives)
+    source = Source(manifest, images, positives, negatives, validation, patients, skip_unreadable)
     problem = source.problem(resume=resume is not None) or _problem(folds, resume, name)
     if problem:
         raise typer.BadParameter(problem)
