@@ -3,7 +3,7 @@
 A frame of an Enhanced CT is a slice like another: the same value is read from the functional groups.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -19,10 +19,11 @@ Orientation = tuple[float, float, float, float, float, float]  # row cosines, th
 
 MAX_FRAMES: Final = 20_000  # of one instance
 
-_POSITION: Final = ("PlanePositionSequence", "ImagePositionPatient")
-_ORIENTATION: Final = ("PlaneOrientationSequence", "ImageOrientationPatient")
-_SPACING: Final = ("PixelMeasuresSequence", "PixelSpacing")
-_THICKNESS: Final = ("PixelMeasuresSequence", "SliceThickness")
+# Where a value stands in the functional groups: the macro's sequence, then the attribute.
+POSITION: Final = ("PlanePositionSequence", "ImagePositionPatient")
+ORIENTATION: Final = ("PlaneOrientationSequence", "ImageOrientationPatient")
+SPACING: Final = ("PixelMeasuresSequence", "PixelSpacing")
+THICKNESS: Final = ("PixelMeasuresSequence", "SliceThickness")
 _KERNEL: Final = ("CTReconstructionSequence", "ConvolutionKernel")
 _FRAME_TYPE: Final = ("CTImageFrameTypeSequence", "FrameType")
 _ACQUISITION: Final = ("FrameContentSequence", "FrameAcquisitionNumber")
@@ -75,7 +76,7 @@ def _check_frames(frames: int) -> None:
 
 
 def _header(ds: Dataset, path: Path, frame: int | None) -> SliceHeader:
-    groups = _Groups(ds, frame)
+    groups = FunctionalGroups(ds, frame)
     return SliceHeader(
         path=path,
         sop_class_uid=_uid(ds, "SOPClassUID"),
@@ -99,15 +100,18 @@ def _header(ds: Dataset, path: Path, frame: int | None) -> SliceHeader:
         acquisition_number=_number(groups.value(_ACQUISITION) or ds.get("AcquisitionNumber")),
         rows=_number(ds.get("Rows")) or 0,
         columns=_number(ds.get("Columns")) or 0,
-        spacing_mm=_floats(groups.value(_SPACING), 2),
-        thickness_mm=next(iter(_floats(groups.value(_THICKNESS), 1) or ()), None),
-        orientation=_floats(groups.value(_ORIENTATION), 6),
-        position=_floats(groups.value(_POSITION), 3),
+        spacing_mm=_floats(groups.value(SPACING), 2),
+        thickness_mm=next(iter(_floats(groups.value(THICKNESS), 1) or ()), None),
+        orientation=_floats(groups.value(ORIENTATION), 6),
+        position=_floats(groups.value(POSITION), 3),
     )
 
 
-class _Groups:
-    """Where a slice keeps its values: its own functional groups, then the shared ones, then the data set."""
+class FunctionalGroups:
+    """Where a slice keeps its values: its own functional groups, then the shared ones, then the data set.
+
+    Source: PS3.3 C.7.6.16, a macro stands in the shared or in the per-frame groups, never in both.
+    """
 
     def __init__(self, ds: Dataset, frame: int | None) -> None:
         per_frame, shared = (
@@ -117,17 +121,21 @@ class _Groups:
         own = [per_frame[frame - 1]] if frame and per_frame and frame <= len(per_frame) else []
         self._groups, self._root = [*own, *(shared or [])[:1]], ds
 
+    def macro(self, keyword: str) -> Dataset:
+        """Return the item of a macro; the data set itself where no group holds one."""
+        return next(self._items(keyword), self._root)
+
     def value(self, where: tuple[str, str]) -> Any:
-        """Return an attribute, or None."""
+        """Return an attribute of a macro, or None."""
         macro, keyword = where
-        for group in self._groups:
-            items = group.get(macro)
-            if items and items[0].get(keyword) is not None:
-                return items[0].get(keyword)
-        return self._root.get(keyword)
+        holders = (*self._items(macro), self._root)
+        return next((item[keyword].value for item in holders if item.get(keyword) is not None), None)
+
+    def _items(self, macro: str) -> Iterator[Dataset]:
+        return (group[macro].value[0] for group in self._groups if group.get(macro))
 
 
-def _body_part(ds: Dataset, groups: _Groups) -> str:
+def _body_part(ds: Dataset, groups: FunctionalGroups) -> str:
     named = _text(ds.get("BodyPartExamined"))
     if named:
         return named.upper()

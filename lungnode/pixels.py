@@ -10,6 +10,7 @@ from pydicom import Dataset
 from lungnode.decode import Stored, stored_values
 from lungnode.errors import UnusableError
 from lungnode.gray import Box, Gray, read_image
+from lungnode.headers import FunctionalGroups
 from lungnode.lungs import lung_mask
 from lungnode.untrusted import untrusted
 
@@ -73,7 +74,7 @@ def _check_is_ct(ds: Dataset) -> None:
 
 def _rescale(ds: Dataset, frame: int) -> tuple[float, float]:
     """Read slope and intercept. Source: PS3.3 C.11.1 and C.7.6.16.2.9, Pixel Value Transformation."""
-    source = _transformation(ds, frame)
+    source = FunctionalGroups(ds, frame).macro("PixelValueTransformationSequence")
     unit = source.get("RescaleType") or "HU"
     if unit != "HU":
         raise UnusableError(f"Rescale Type (0028,1054) is {unit!r}; only Hounsfield units can be analysed.")
@@ -86,17 +87,6 @@ def _rescale(ds: Dataset, frame: int) -> tuple[float, float]:
     if not (np.isfinite([float(slope), float(intercept)]).all() and float(slope) > 0):
         raise UnusableError(f"Rescale Slope {slope} and Intercept {intercept} give no Hounsfield units.")
     return float(slope), float(intercept)
-
-
-def _transformation(ds: Dataset, frame: int) -> Dataset:
-    per_frame, shared = ds.get("PerFrameFunctionalGroupsSequence"), ds.get("SharedFunctionalGroupsSequence")
-    groups = [per_frame[frame - 1]] if per_frame and 1 <= frame <= len(per_frame) else []
-    groups += [shared[0]] if shared else []
-    for group in groups:
-        if group.get("PixelValueTransformationSequence"):
-            found: Dataset = group.PixelValueTransformationSequence[0]
-            return found
-    return ds
 
 
 def _padding(ds: Dataset, stored: Stored) -> NDArray[np.bool_] | None:

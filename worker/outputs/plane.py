@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
+from lungnode.headers import ORIENTATION, POSITION, SPACING, THICKNESS, FunctionalGroups
+
 
 @dataclass(frozen=True)
 class Plane:
@@ -36,13 +38,12 @@ class Plane:
 
 def plane_of(source: Dataset, frame: int | None) -> Plane | None:
     """Return the plane of a source image or of its 1-based `frame`; None when it does not say enough."""
+    groups = FunctionalGroups(source, frame)
     try:
-        measures = _group(source, frame, "PixelMeasuresSequence")
-        row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
-        x, y, z = (float(v) for v in _group(source, frame, "PlanePositionSequence").ImagePositionPatient)
-        axes = [float(v) for v in _group(source, frame, "PlaneOrientationSequence").ImageOrientationPatient]
-        a, b, c, d, e, f = axes
-        thickness = measures.get("SliceThickness")
+        row_mm, column_mm = (float(value) for value in groups.value(SPACING))
+        x, y, z = (float(value) for value in groups.value(POSITION))
+        a, b, c, d, e, f = (float(value) for value in groups.value(ORIENTATION))
+        thickness = groups.value(THICKNESS)
         return Plane(
             rows=int(source.Rows),
             columns=int(source.Columns),
@@ -52,18 +53,5 @@ def plane_of(source: Dataset, frame: int | None) -> Plane | None:
             frame_of_reference_uid=str(source.get("FrameOfReferenceUID") or ""),
             thickness_mm=None if thickness is None else float(thickness),
         )
-    except (AttributeError, TypeError, ValueError, IndexError):
+    except (AttributeError, TypeError, ValueError):
         return None  # absent, empty, of another number of values, or not numbers
-
-
-def _group(source: Dataset, frame: int | None, keyword: str) -> Dataset:
-    """Return the functional group of a frame; of a single-frame image, the image itself.
-
-    Source: PS3.3 C.7.6.16, a macro stands in the shared or in the per-frame groups, never in both.
-    """
-    if frame is None or "SharedFunctionalGroupsSequence" not in source:
-        return source
-    own = source.PerFrameFunctionalGroupsSequence[frame - 1]
-    holder = own if keyword in own else source.SharedFunctionalGroupsSequence[0]
-    group: Dataset = holder[keyword].value[0]
-    return group
