@@ -117,7 +117,10 @@ def _check_classes(
 
 def _refusal(unreadable: Sequence[Exclusion]) -> str:
     more = f" (and {len(unreadable) - 1} more like it)" if len(unreadable) > 1 else ""
-    return f"{unreadable[0].reason.rstrip('.')}{more}. Take it off the list; a training leaves it out with --skip-unreadable."
+    return (
+        f"{unreadable[0].reason.rstrip('.')}{more}. Take it off the list; a training leaves it out with "
+        "--skip-unreadable."
+    )
 
 
 def _notes(samples: Sequence[Sample]) -> list[str]:
