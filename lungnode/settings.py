@@ -5,6 +5,8 @@ Every field is described here once; `docs/operations.md` lists them and a test c
 """
 
 import os
+import re
+from collections.abc import Mapping
 from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -30,6 +32,9 @@ OutputKind = Literal["sr", "sc", "pm"]
 
 # Source: unix(7), sun_path holds 108 bytes, the closing zero included.
 _LONGEST_SOCKET: Final = 107
+_PREFIX: Final = "LUNGNODE_"
+# Kubernetes tells every pod of a service that is called lungnode: these are its variables, not ours.
+_SERVICE_LINK: Final = re.compile(r"LUNGNODE_(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_\w+)")
 
 
 class _Frozen(BaseModel):
@@ -150,7 +155,7 @@ class Settings(BaseSettings):
     """All settings of one node."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LUNGNODE_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
     data: Path = Field(
@@ -244,6 +249,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: The file or a variable has an unknown name or an unusable value.
     """
+    _check_variables(os.environ)
     named = os.environ.get("LUNGNODE_CONFIG")
     if named and not Path(named).is_file():  # pydantic-settings would go on without it
         raise SettingsError(f"The settings file {named} cannot be read: No such file.")
@@ -253,6 +259,21 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(_sentence(error)) from error
     except (OSError, ValueError) as error:
         raise SettingsError(f"The settings file {named} cannot be read: {error}.") from error
+
+
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """Refuse a variable that names no setting; pydantic-settings would go on without it."""
+    known = {*Settings.model_fields, "config"}
+    for name, value in environment.items():
+        setting = name.lower().removeprefix(_PREFIX.lower())
+        if not name.upper().startswith(_PREFIX) or setting.partition("__")[0] in known:
+            continue
+        if _SERVICE_LINK.fullmatch(name) or value.startswith(("tcp://", "udp://")):
+            continue
+        raise SettingsError(
+            f"The variable {name} names no setting; docs/operations.md lists all of them, and nested names "
+            f"join with two underscores: {_PREFIX}RECEIVER__PORT."
+        )
 
 
 def _sentence(error: ValidationError) -> str:

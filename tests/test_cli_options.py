@@ -68,6 +68,31 @@ def test_an_unknown_or_missing_setting_is_one_sentence(
     assert complaint(monkeypatch, tmp_path / "lungnode.toml", text) == sentence
 
 
+@pytest.mark.parametrize("name", ["LUNGNODE_RECIEVER__PORT", "LUNGNODE_RECEIVER_PORT", "LUNGNODE_LOGLEVEL"])
+def test_a_variable_that_names_no_setting_is_wrong_use(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "104")
+
+    with pytest.raises(SettingsError, match=f"The variable {name} names no setting; docs/operations.md"):
+        load_settings()
+
+
+def test_variables_of_settings_and_of_a_kubernetes_service_are_read_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes sets these in every pod beside a service of the name lungnode."""
+    monkeypatch.setenv("LUNGNODE_DATA", str(tmp_path))
+    monkeypatch.setenv("lungnode_receiver__port", "104")
+    monkeypatch.setenv("LUNGNODE_PORT", "tcp://10.0.0.1:11112")
+    monkeypatch.setenv("LUNGNODE_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("LUNGNODE_SERVICE_PORT_DICOM", "11112")
+    monkeypatch.setenv("LUNGNODE_PORT_11112_TCP_ADDR", "10.0.0.1")
+    monkeypatch.setenv("LUNGNODE_WEB_SERVICE_PORT", "8080")
+
+    settings = load_settings()
+
+    assert (settings.data, settings.receiver.port) == (tmp_path, 104)
+
+
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
