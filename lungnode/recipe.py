@@ -46,6 +46,9 @@ class Network(Part):
     # The stem and so many stages keep their first weights, and their features are made once; 0: nothing does.
     frozen: int = Field(0, ge=0, le=4)
     dropout: float = Field(0.5, ge=0, lt=1)  # before the class-map convolution
+    # A second convolution finds lesions: the mean of so many of its highest cells, of 32 x 32 pixels, is added
+    # to the logit. 0: there is none.
+    lesion_cells: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -135,6 +135,24 @@ def test_the_logit_is_the_mean_of_the_class_map(
     np.testing.assert_allclose(np.asarray(maps).mean(axis=(1, 2)), np.asarray(logits), rtol=1e-4, atol=1e-3)
 
 
+def test_a_lesion_head_adds_the_mean_of_its_highest_cells(network: Any, gray: NDArray[np.uint8]) -> None:
+    recipe = Network(topology="v1.5", stages=(2, 3), lesion_cells=3)
+    model = network.build_network(recipe, SIZE, findings=2)
+    import keras  # noqa: PLC0415 - see the fixture
+
+    whole = keras.Model(model.input, [*model.outputs, model.get_layer("class_map").output])
+
+    lesions, logits, maps = (np.asarray(o) for o in whole(gray[None, ..., None].astype(np.float32)))
+
+    # Cells of 4 x 4 places of stage 2; those at the border are cut alike on both sides, the odd one below.
+    side = lesions.shape[1]
+    before = (-side % 4) // 2
+    bounds = [slice(max(0, at), at + 4) for at in range(-before, side, 4)]
+    cells = np.array([[lesions[0, rows, columns].mean(axis=(0, 1)) for columns in bounds] for rows in bounds])
+    highest = np.sort(cells.reshape(-1, 2), axis=0)[-3:].mean(axis=0)
+    np.testing.assert_allclose(logits[0], maps[0].mean(axis=(0, 1)) + highest, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("backbone", ["resnet50", "vgg16", "googlenet"])
 @pytest.mark.parametrize("stages", [(2,), (1, 2)])
 def test_the_two_parts_of_a_split_network_are_the_network(

@@ -33,7 +33,7 @@ def build_network(network: Network, size: int, findings: int = 1) -> Any:
         x = layers.Identity(name=_STAGE.format(number))(stage(x))
         if number in network.stages:
             read.append(layers.Identity(name=_READ.format(number))(x))
-    return keras.Model(image, add_head(read, findings, network.dropout), name="lungnode")
+    return keras.Model(image, add_head(read, findings, network), name="lungnode")
 
 
 def split_network(model: Any, frozen: int) -> tuple[Any, Any]:
