@@ -170,6 +170,16 @@ class Bench:
         possible = [draw for draw in draws if draw.view.key in self._maker.store]
         return visit(possible, self._recipe.data.source_weights)
 
+    def prepare(self, task: Task) -> None:
+        """Make the features of the first epoch; `fit` makes what is missing by itself.
+
+        Raises:
+            UnusableError: A slice cannot be read.
+            UnavailableError: A slice is away, or the disk is full.
+        """
+        self._visits(draw_epoch(task.training, self._recipe, 1))
+        self._visits(draw_evaluation(task.validation))
+
     def features_cpu_s(self, task: Task, epochs: int) -> float:
         """Return what the features cost that a training of so many epochs needed, whenever they were made."""
         draws = [draw_evaluation(task.validation)]
