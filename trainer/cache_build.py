@@ -20,6 +20,7 @@ from trainer.cache import VERSION, Cache, CachedStudy, StudyFiles
 from trainer.chest import lung_stack
 from trainer.progress import Progress, Silence
 
+MOST_PROCESSES: Final = 16  # each has a whole study in memory, some 100 to 600 MB
 SILENCE: Final = Silence()
 _PR_SET_PDEATHSIG: Final = 1  # Source: linux/prctl.h
 _STORED_BYTES: Final = 2  # a pixel of CT, 12 bits stored in 16
@@ -48,7 +49,7 @@ def build_cache(
     found = {files: Built(files, kept, reused=True) for files in studies if (kept := cache.read(files))}
     missing = [files for files in studies if files not in found]
     progress.begin("Compress", len(missing))
-    for built in _build(missing, cache, min(processes, len(missing))):
+    for built in _build(missing, cache, min(processes, len(missing), MOST_PROCESSES)):
         found[built.files] = built
         progress.advance()
     return [found[files] for files in studies]
