@@ -9,12 +9,15 @@ from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage
 from pynetdicom import AE
 
-from db.session import open_engine
+from db.session import open_engine, upgrade
 from lungnode.cli._checks import Check, Status, run_checks
 from lungnode.cli.check import rule_of
 from lungnode.errors import UnusableError
+from lungnode.model_folder import MANIFEST_FILE
 from lungnode.phantom import phantom_study
 from lungnode.settings import Destination, ReceiverSettings, Rule, Settings
+from tests.bench import Bench
+from tests.model_folders import Registry
 from tests.nodes import command, embedded_broker, variables
 
 # pynetdicom 3.0.4 drops the socket of a connection that was refused without closing it.
@@ -53,6 +56,17 @@ def test_a_rule_that_sends_to_nobody_is_wrong(tmp_path: Path) -> None:
     assert (found.status, found.message) == (
         Status.WRONG,
         "Rule night sends to 'PASC', which is no destination.",
+    )
+    assert (
+        found.mend == "Add a [[destinations]] table with name, ae_title, host and port to the settings file."
+    )
+
+
+def test_a_rule_with_a_wrong_name_is_told_the_right_ones(tmp_path: Path) -> None:
+    rules = (Rule(name="night", destinations=("PASC",)),)
+
+    assert (
+        checks(tmp_path, rules=rules, destinations=(PACS,))["settings"].mend == "The destinations are: PACS."
     )
 
 
@@ -199,3 +213,24 @@ def test_a_study_that_is_neither_known_nor_a_file_is_said_so(tmp_path: Path) -> 
 
     with pytest.raises(UnusableError, match=r"There is no study 1\.2\.3, and no such file"):
         rule_of(Settings(data=tmp_path), "1.2.3")
+
+
+def test_the_active_model_and_its_shadow_are_named_and_a_broken_one_is_wrong(tmp_path: Path) -> None:
+    engine = open_engine(Settings(data=tmp_path).database)
+    upgrade(engine)
+    registry = Registry(Bench(engine, tmp_path))
+    active, shadow = registry.add(0.4), registry.add(0.6)
+    registry.promote(active)
+    registry.shadow(shadow)
+
+    found = checks(tmp_path)
+    assert (found["model"].status, found["shadow model"].status) == (Status.OK, Status.OK)
+    assert f"candidate 0.4, SHA-256 {active.digest[:16]}" in found["model"].message
+    assert f"candidate 0.6, SHA-256 {shadow.digest[:16]}" in found["shadow model"].message
+
+    for model in (active, shadow):
+        (registry.settings.models / model.path / MANIFEST_FILE).write_text("{}")
+    broken = checks(tmp_path)
+    engine.dispose()
+    assert (broken["model"].status, broken["shadow model"].status) == (Status.WRONG, Status.WARNING)
+    assert "lungnode models rollback" in broken["model"].mend

@@ -11,6 +11,7 @@ from db.registry import end_shadow
 from db.session import transaction
 from lungnode.model_folder import MANIFEST_FILE, SHIPPED_MODEL, describe_model
 from lungnode.phantom import PhantomStudy, phantom_study
+from lungnode.settings import AnalysisSettings, Settings
 from tests.bench import NOON, Bench
 from tests.model_folders import Registry
 
@@ -116,6 +117,30 @@ def test_a_shadow_that_fails_is_recorded_and_harms_nobody(
     assert registry.bench.row(1).state == AnalysisState.DONE
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert errors == ["shadow of analysis 1 failed with RuntimeError"]
+
+
+def test_a_shadow_that_is_too_slow_for_the_hard_limit_is_ended_and_recorded(
+    engine: Engine, tmp_path: Path, study: PhantomStudy
+) -> None:
+    registry = Hurried(Bench(engine, tmp_path))
+    registry.bench.archive(study.paths)
+    registry.shadow(registry.add(0.9))
+
+    registry.analyst.analyse_most_urgent()
+    registry.analyst.judge_in_shadow()
+
+    (found,) = results(registry)
+    assert found.reason == "TimeoutError, analysis.hard_limit_s leaves no more time"
+    assert registry.bench.row(1).state == AnalysisState.DONE
+
+
+class Hurried(Registry):
+    """A node that gives an analysis no time."""
+
+    @property
+    def settings(self) -> Settings:
+        """What the node is set to."""
+        return Settings(data=self.bench.folder, analysis=AnalysisSettings(hard_limit_s=1e-6))
 
 
 def test_a_shadow_whose_folder_is_broken_is_logged_and_left_out(

@@ -86,7 +86,7 @@ class Analyst:
         return []
 
     def _analyse(self, held: Claim, revision: Revision, model: Model, lost: Event) -> list[int]:
-        watch = Stopwatch(time.monotonic)
+        watch, began = Stopwatch(time.monotonic), time.monotonic()
         with watch.phase("read"):
             images = read_images(revision.paths)
         finding, seconds = self._find(revision, images, model, lost)
@@ -104,7 +104,7 @@ class Analyst:
         finally:
             discard(staged)
         if first is not None and finding.slices:
-            self._analysed = Analysed(held.row_id, images, model.info.digest)
+            self._analysed = Analysed(held.row_id, images, model.info.digest, began)
         return first or []
 
     def _find(

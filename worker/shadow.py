@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import select
 
@@ -18,6 +20,9 @@ from worker.models import Loader, WarmModel
 from worker.result import Verdict
 
 _LOG = logging.getLogger(__name__)
+_OF_LIMIT: Final = (
+    0.9  # of the hard limit: a process that is killed for its shadow would load its models again
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Analysed:
     analysis_id: int
     images: Images
     model_digest: str  # of the model that made the results
+    began: float  # time.monotonic() at its claim: analysis and shadow share the hard limit
 
 
 class Shadow:
@@ -70,7 +76,7 @@ class Shadow:
             threshold=info.threshold,
         )
         try:
-            conduct = Conduct(time.monotonic, self._proceed)
+            conduct = Conduct(time.monotonic, self._until(analysed))
             finding, _ = analyse(analysed.images.headers, read_grays, model, conduct)
         except Stopped:
             raise
@@ -83,9 +89,17 @@ class Shadow:
         result.seconds = round(time.monotonic() - start, 3)
         return result
 
-    def _proceed(self, _phase: str, _done: int, _total: int) -> None:
-        if self._node.stopping():
-            raise Stopped
+    def _until(self, analysed: Analysed) -> Callable[[str, int, int], None]:
+        """Return what ends the run when the worker has to stop, or too little of the hard limit is left."""
+        limit_s = self._node.settings.analysis.hard_limit_s * _OF_LIMIT
+
+        def proceed(_phase: str, _done: int, _total: int) -> None:
+            if self._node.stopping():
+                raise Stopped
+            if time.monotonic() - analysed.began > limit_s:
+                raise TimeoutError("analysis.hard_limit_s leaves no more time")
+
+        return proceed
 
     def _keep(self, analysed: Analysed, model: Model, result: ShadowResult) -> None:
         result.created_at = self._node.clock()
