@@ -163,3 +163,15 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout.startswith("5 slices in ")
     assert len(list((tmp_path / "new").iterdir())) == 5
+
+
+def test_the_command_never_mixes_two_studies_in_a_folder(tmp_path: Path) -> None:
+    app = typer.Typer()
+    register(app)
+    CliRunner().invoke(app, [str(tmp_path / "out"), "--slices", "2"])
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    done = CliRunner().invoke(app, [str(tmp_path / "out"), "--slices", "1", "--seed", "1"])
+
+    assert str(done.exception) == f"The folder {tmp_path}/out is not empty; a phantom needs one of its own."
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

@@ -23,6 +23,8 @@ def phantom(
     from lungnode.phantom import phantom_study  # noqa: PLC0415 - loads SciPy
 
     try:
+        if out.is_dir() and any(out.iterdir()):
+            raise UnusableError(f"The folder {out} is not empty; a phantom needs one of its own.")
         study = phantom_study(out, slices, lesions, seed)
     except OSError as error:
         raise UnusableError(f"The folder {out} cannot be written: {error.strerror}.") from error
