@@ -2,6 +2,9 @@ import os
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from worker.gather import gather
 
@@ -42,3 +45,19 @@ def test_files_about_other_files_are_passed_over(tmp_path: Path) -> None:
     (task,) = gather([tmp_path])
 
     assert task.problem == f"The folder {tmp_path} holds no files."
+
+
+def test_a_dicomdir_is_called_by_its_name(tmp_path: Path) -> None:
+    """Source: PS3.10 8.6, whose Media Storage SOP Class stands in the File Meta Information alone."""
+    directory = Dataset()
+    directory.file_meta = FileMetaDataset()
+    directory.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    directory.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
+    directory.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory.FileSetID = "DISC"
+    directory.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+
+    (task,) = gather([tmp_path / "DICOMDIR"])
+
+    found = f"{tmp_path}/DICOMDIR is a DICOMDIR"
+    assert task.problem == f"{found}, which only lists files; name its folder, {tmp_path}."

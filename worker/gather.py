@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from pydicom import Dataset
+from pydicom.uid import MediaStorageDirectoryStorage
+
 from lungnode.errors import UnusableError
 from lungnode.loading import read_instance
 from lungnode.series import SliceHeader, slice_headers
@@ -99,9 +102,16 @@ def _headers(path: Path) -> list[SliceHeader]:
     except OSError as error:
         raise UnusableError(f"The file {path} cannot be read: {error.strerror}.") from error
     if start[PREAMBLE:] == b"DICM":
-        return slice_headers(read_instance(path, pixels=False), path)
+        return slice_headers(_image(path), path)
     if start.startswith(PICTURES):
         return []
     raise UnusableError(
         f"The file {path} is neither DICOM, JPEG nor PNG: it starts with {start[:8].hex(' ') or 'nothing'}."
     )
+
+
+def _image(path: Path) -> Dataset:
+    instance = read_instance(path, pixels=False)
+    if instance.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        raise UnusableError(f"{path} is a DICOMDIR, which only lists files; name its folder, {path.parent}.")
+    return instance
