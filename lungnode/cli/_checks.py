@@ -23,6 +23,7 @@ from lungnode.settings import Destination, Settings
 from worker.destination import echo
 
 _LOCK_WAIT_S = 2.0
+_NO_DESTINATION = "Add a [[destinations]] table with name, ae_title, host and port to the settings file."
 
 
 class Status(StrEnum):
@@ -57,8 +58,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     for destination in settings.destinations:
         yield _destination(settings, destination)
     if not settings.destinations:
-        mend = "Add a [[destinations]] table with name, ae_title, host and port to the settings file."
-        yield Check("destinations", Status.WARNING, "Results go nowhere.", mend)
+        yield Check("destinations", Status.WARNING, "Results go nowhere.", _NO_DESTINATION)
 
 
 def _settings(settings: Settings) -> Check:
@@ -70,7 +70,8 @@ def _settings(settings: Settings) -> Check:
     for rule in settings.rules:
         for name in set(rule.destinations or ()) - set(names):
             message = f"Rule {rule.name} sends to {name!r}, which is no destination."
-            return Check("settings", Status.WRONG, message, f"The destinations are: {', '.join(names)}.")
+            mend = f"The destinations are: {', '.join(names)}." if names else _NO_DESTINATION
+            return Check("settings", Status.WRONG, message, mend)
     try:
         keywords_of(settings.rules)
     except SettingsError as error:
