@@ -92,6 +92,7 @@ def test_models_are_compared_in_a_table_and_a_report(lungnode: Run, images: Path
     assert "6 slices, 3 positive, 6 patients" in result.stdout
     assert "candidate 2" in result.stdout
     assert "Research use only" in result.stdout
+    assert "fewer than 10 patients" in result.stdout
     assert "candidate Te." in page
     assert "counts as a patient of its own" in page
 

@@ -43,8 +43,8 @@ def test_a_part_with_few_patients_of_a_class_is_marked(tmp_path: Path) -> None:
 
     found = named(replace(evaluation, samples=samples))
 
-    assert found["sex: male"].few
-    assert not found["source: a"].few  # ten of one class and none of the other
+    assert found["sex: male"].figures["few_patients"]
+    assert not found["source: a"].figures["few_patients"]  # ten of one class and none of the other
     assert found["source: a"].figures["spe"] is None
 
 

@@ -14,6 +14,7 @@ from trainer.metrics import confusion, measure
 Level = Literal["slices", "studies"]
 SEED: Final = 0  # of the bootstrap: the same samples have the same intervals
 DIGITS: Final = 4
+FEW: Final = 10  # patients of a class: with fewer, a figure says little, and its interval less
 
 
 def document(evaluation: Evaluation, level: Level = "slices") -> dict[str, Any]:
@@ -45,7 +46,16 @@ def figures(chosen: Scored, threshold: float) -> dict[str, Any]:
         "confusion": asdict(confusion(scores, labels, threshold)),
         "ece": plain(reliability(scores, labels).ece),
         "brier": plain(brier(scores, labels)),
+        "few_patients": has_few_patients(chosen),
     }
+
+
+def has_few_patients(chosen: Scored) -> bool:
+    """Say whether a class that is there has too few patients for a conclusion."""
+    patients: dict[bool, set[str]] = {True: set(), False: set()}
+    for group, is_sick in zip(chosen.groups, chosen.labels.tolist(), strict=True):
+        patients[is_sick].add(group)
+    return any(0 < len(groups) < FEW for groups in patients.values())
 
 
 def scored(evaluation: Evaluation, level: Level) -> Scored:

@@ -8,12 +8,12 @@ import numpy as np
 
 from trainer.card import FIGURES, cell
 from trainer.compression import Price
-from trainer.document import Level, figures, scored
+from trainer.document import FEW, Level, figures, scored
 from trainer.evaluate import Evaluation, part
 from trainer.localization import Localization
 from trainer.metrics import Scores
 from trainer.samples import Sample, Split
-from trainer.subgroups import FEW, SEX, UNKNOWN, subgroups
+from trainer.subgroups import SEX, UNKNOWN, subgroups
 
 NAMES: Final = {"acc": "ACC", "sens": "SENS", "spe": "SPE", "iou": "IoU", "f1": "F1", "auc": "AUC"}
 SPLITS: Final = {Split.TRAIN: "Tr.", Split.VALIDATION: "Va.", Split.TEST: "Te.", None: "all"}
@@ -103,6 +103,8 @@ def models(evaluations: Sequence[Evaluation], names: Sequence[str], level: Level
     ]
     rows.append(("n", *(str(found["n"]) for _, found in columns)))
     note = f"Of {level}. In brackets: 95 % interval, by a bootstrap over patients."
+    if any(found["few_patients"] for _, found in columns):
+        note += f" Fewer than {FEW} patients of a class: do not draw conclusions."
     return Table("Table 3: models", ("", *(heading for heading, _ in columns)), tuple(rows), note)
 
 
@@ -148,7 +150,7 @@ def parts(evaluation: Evaluation, level: Level) -> Table:
     """Figures of subgroups."""
     rows = tuple(
         (
-            f"{found.attribute}: {found.value}{' *' if found.few else ''}",
+            f"{found.attribute}: {found.value}{' *' if found.figures['few_patients'] else ''}",
             f"{found.figures['n']} ({found.figures['positive']})",
             *_cells(found.figures),
         )

@@ -14,7 +14,6 @@ from trainer.metrics import Labels
 from trainer.samples import Sample
 
 UNKNOWN: Final = "unknown"
-FEW: Final = 10  # patients of a class; with fewer, a figure says little and is marked
 SEX: Final = {"M": "male", "F": "female", "O": "other"}
 YES_NO: Final = {"yes": "symptomatic", "no": "asymptomatic"}
 THICKNESS_MM: Final = (1.0, 2.0, 3.0, 5.0)  # upper ends of the classes
@@ -28,7 +27,6 @@ class Subgroup:
     attribute: str
     value: str
     figures: Mapping[str, Any]  # as in trainer.document
-    few: bool  # patients of one class
 
 
 def subgroups(evaluation: Evaluation, level: Level) -> list[Subgroup]:
@@ -40,7 +38,7 @@ def subgroups(evaluation: Evaluation, level: Level) -> list[Subgroup]:
         values = np.array([value_of(evaluation.samples[row]) for row in whole.first])
         for value in _in_order(values):
             chosen = _part(whole, values == value)
-            found.append(Subgroup(attribute, value, figures(chosen, threshold), _is_small(chosen)))
+            found.append(Subgroup(attribute, value, figures(chosen, threshold)))
     return found
 
 
@@ -59,14 +57,6 @@ def _part(whole: Scored, rows: Labels) -> Scored:
         whole.scores[rows],
         whole.first[rows],
     )
-
-
-def _is_small(part: Scored) -> bool:
-    patients = {
-        label: {group for group, is_sick in zip(part.groups, part.labels, strict=True) if is_sick == label}
-        for label in (True, False)
-    }
-    return any(0 < len(groups) < FEW for groups in patients.values())
 
 
 def _attribute(name: str) -> Callable[[Sample], str]:

@@ -11,10 +11,10 @@ from typing import Any, Final
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import make_url
 
-from db.registry import find_model, model_in_use, place_of
+from db.registry import find_model, place_of
 from db.session import transaction
+from lungnode.cli._known import place_in_use
 from lungnode.cli._progress import shown
 from lungnode.cli._test_data import EVERYTHING, Found, Source, collect
 from lungnode.cli.studies import open_database
@@ -24,7 +24,7 @@ from lungnode.runtime import Model, load_model
 from lungnode.settings import Settings
 from trainer.card import FIGURES, cell
 from trainer.compression import Price, price_of_compression
-from trainer.document import Level, document
+from trainer.document import FEW, Level, document
 from trainer.evaluate import Evaluation, evaluate, main_split, part
 from trainer.registry import candidate_folder
 from trainer.samples import Split
@@ -87,11 +87,10 @@ def find_place(settings: Settings, wanted: str) -> Place:
         return Place(candidate_folder(Path(wanted)))
     if wanted == SHIPPED:
         return Place(SHIPPED_MODEL)
-    database = make_url(settings.database).database if settings.database.startswith("sqlite") else None
-    if not wanted and database and not Path(database).exists():
-        return Place(settings.analysis.model or SHIPPED_MODEL)
+    if not wanted:
+        return place_in_use(settings)
     with transaction(open_database(settings)) as session:
-        return place_of(find_model(session, wanted), settings) if wanted else model_in_use(session, settings)
+        return place_of(find_model(session, wanted), settings)
 
 
 def evaluate_at(place: Place, settings: Settings, found: Found) -> Evaluation:
@@ -144,4 +143,6 @@ def _print(documents: Sequence[Mapping[str, Any]]) -> None:
     table.add_row("threshold", *(f"{found['threshold']:.3f}" for found in documents))
     console = Console() if Console().is_terminal else Console(width=WIDE)
     console.print(table)
+    if any(found["few_patients"] for found in documents):
+        console.print(f"A class has fewer than {FEW} patients: do not draw conclusions.")
     console.print(f"In brackets: 95 % interval by a bootstrap over patients. {RESEARCH_USE}")
