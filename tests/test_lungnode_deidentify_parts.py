@@ -14,7 +14,7 @@ from lungnode.deidentify.export import Exporter, Original
 from lungnode.deidentify.kept import clean, limit_age
 from lungnode.deidentify.pseudonyms import SHIFT_DAYS, Pseudonyms, open_pseudonyms
 from lungnode.deidentify.verify import verify
-from lungnode.errors import UnusableError
+from lungnode.errors import UnavailableError, UnusableError
 from tests.ct_images import ct_image
 
 SECRET = bytes(range(32))
@@ -141,6 +141,26 @@ def test_who_was_who_is_kept_apart_for_the_owner_alone(pair: tuple[Path, Path], 
     assert (linkage["patient"], linkage["pseudonym"]) == ("HX4711", copy.PatientID)
     assert linkage["uids"][original.SOPInstanceUID] == copy.SOPInstanceUID
     assert [p.suffix for p in (tmp_path / "out").rglob("*") if p.is_file()] == [".dcm"]
+
+
+def test_a_study_whose_audit_fails_does_not_appear(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "second"
+    exporter = Exporter(data, out, open_pseudonyms(data))
+
+    with pytest.raises(RuntimeError), exporter.export(Original("1.2.3", "HX4711", {"1": pair[0]})):
+        raise RuntimeError
+
+    assert list(out.iterdir()) == []
+
+
+def test_two_exports_never_share_a_folder(tmp_path: Path) -> None:
+    one, other = (Exporter(tmp_path, tmp_path / "out", Pseudonyms(SECRET)) for _ in range(2))
+
+    with one.alone(), pytest.raises(UnavailableError, match="Another export is writing"), other.alone():
+        pass
+
+    with other.alone():
+        assert (tmp_path / "out").is_dir()
 
 
 def test_the_second_tool_finds_nothing_in_a_good_copy(pair: tuple[Path, Path]) -> None:

@@ -91,15 +91,16 @@ def export_deidentified(
     outcome = Outcome()
     with _progress(len(uids)) as bar:
         exporter = Exporter(settings.data, folder, open_pseudonyms(settings.data), check, bar.advance)
-        for uid in dict.fromkeys(uids):
-            try:
-                original = _original(settings, engine, uid)
-            except UnusableError as error:
-                outcome.failures.append(str(error))
-                continue
-            bar.start(len(original.instances))
-            export = outcome.exports[uid] = _export(engine, exporter, original)
-            outcome.failures += [left_out.sentence for left_out in export.left_out]
+        with exporter.alone():
+            for uid in dict.fromkeys(uids):
+                try:
+                    original = _original(settings, engine, uid)
+                except UnusableError as error:
+                    outcome.failures.append(str(error))
+                    continue
+                bar.start(len(original.instances))
+                export = outcome.exports[uid] = _export(engine, exporter, original)
+                outcome.failures += [left_out.sentence for left_out in export.left_out]
     return outcome
 
 

@@ -3,6 +3,7 @@
 FOLDER/<new Study Instance UID>/<new SOP Instance UID>.dcm
 """
 
+import fcntl
 import os
 import shutil
 import warnings
@@ -70,6 +71,30 @@ class Exporter:
     pseudonyms: Pseudonyms
     check: bool = True  # have each copy checked by a second tool before its study appears
     progress: Progress = field(default=lambda: None)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other exports out of the folder while the block runs; the folder is made.
+
+        Raises:
+            UnavailableError: Another export is writing there, or it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise UnavailableError(f"The folder {self.folder} cannot be made: {error.strerror}.") from error
+        try:
+            self._lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UnavailableError(f"Another export is writing into {self.folder}; wait for it.") from error
 
     @contextmanager
     def export(self, study: Original) -> Iterator[Export]:
