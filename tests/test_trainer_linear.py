@@ -1,4 +1,4 @@
-"""The linear head against scikit-learn's logistic regression, which minimises the same function its own way."""
+"""The linear head against scikit-learn, whose logistic regression minimises the same function its own way."""
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
