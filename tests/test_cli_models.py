@@ -302,3 +302,15 @@ def test_before_a_node_was_started_its_models_are_the_shipped_one_alone(
     assert [model["digest"] for model in listed["models"]] == [SHIPPED.digest]
     assert not (tmp_path / "none").exists()
     assert "There is no database" in done.stderr
+
+
+def test_classify_and_evaluate_use_the_model_in_use(
+    started: Node, command_line: CommandLine, models: Models, tmp_path: Path
+) -> None:
+    digest = describe_model(models.sees).digest
+
+    classified = command_line.run(started.settings.data, "classify", models.slices[0].path, "--json")
+    evaluated = command_line.run(started.settings.data, "evaluate", *lists(models, tmp_path), "--json")
+
+    assert digest in classified.document["model"]
+    assert digest in evaluated.document["model"]

@@ -1,6 +1,7 @@
 """`lungnode classify` and `lungnode models` as a person runs them."""
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -47,7 +48,9 @@ class Run:
 
 def lungnode(*arguments: object) -> Run:
     command = [sys.executable, "-m", "lungnode", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    # No node of whoever runs the tests, whose active model would be used.
+    environment = os.environ | {"LUNGNODE_DATA": "/nonexistent"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     return Run(done.returncode, done.stdout, done.stderr)
 
 

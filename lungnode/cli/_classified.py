@@ -17,12 +17,13 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
+from lungnode.cli._known import place_in_use
 from lungnode.errors import UnusableError
 from lungnode.heatmap import overlay, spread_highest, upsample
 from lungnode.loading import read_instance
-from lungnode.model_folder import SHIPPED_MODEL, ModelInfo, describe_model
+from lungnode.model_folder import ModelInfo, verified
 from lungnode.runtime import load_model
-from lungnode.settings import AnalysisSettings
+from lungnode.settings import Settings
 from worker.classify import Item, classify, unusable
 from worker.conduct import Conduct
 from worker.gather import Task, gather
@@ -46,18 +47,20 @@ class Saved:
     reports: Path | None = None
 
 
-def run(paths: Sequence[Path], settings: AnalysisSettings, saved: Saved, *, as_json: bool) -> bool:
+def run(paths: Sequence[Path], settings: Settings, saved: Saved, *, as_json: bool) -> bool:
     """Classify what the paths hold and print it; False when there was an error among it.
 
     Raises:
         UnusableError: The model cannot be used, or a folder cannot be written.
     """
-    folder = settings.model or SHIPPED_MODEL
-    info = describe_model(folder)
+    place = place_in_use(settings)
+    info = verified(place)
     for target in (saved.heatmaps, saved.reports):
         _make_folder(target)
     items = []
-    for number, item in enumerate(_classified(gather(paths), folder, settings.batch, info), start=1):
+    for number, item in enumerate(
+        _classified(gather(paths), place.folder, settings.analysis.batch, info), start=1
+    ):
         items.append(item)
         _save(item, saved, number, info)
     if as_json:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import make_url
 
 from db.models import ModelState, RegisteredModel
-from db.registry import list_models, place_of
+from db.registry import list_models, model_in_use, place_of
 from db.session import transaction
 from lungnode.cli.studies import open_database
 from lungnode.errors import UnusableError
@@ -62,13 +62,31 @@ def _is_called(model: dict[str, Any], wanted: str) -> bool:
     return wanted in names or (len(wanted) >= 8 and model["digest"].startswith(wanted))  # noqa: PLR2004 - as find_model
 
 
+def place_in_use(settings: Settings) -> Place:
+    """Return where the model in use lies; a node that was never started uses the one that Lungnode ships.
+
+    Raises:
+        UnavailableError: The database is away.
+    """
+    if settings.analysis.model is not None:
+        return Place(settings.analysis.model)
+    if not _was_started(settings):
+        return Place(SHIPPED_MODEL)
+    with transaction(open_database(settings)) as session:
+        return model_in_use(session, settings)
+
+
 def _rows(settings: Settings) -> list[RegisteredModel]:
-    """Return the registered models; a node that was never started has none."""
-    database = make_url(settings.database)
-    if database.get_backend_name() == "sqlite" and not Path(database.database or "").exists():
+    if not _was_started(settings):
         return []
     with transaction(open_database(settings)) as session:
         return list(list_models(session))
+
+
+def _was_started(settings: Settings) -> bool:
+    """Tell whether there is a database, without making one."""
+    database = make_url(settings.database)
+    return database.get_backend_name() != "sqlite" or Path(database.database or "").exists()
 
 
 def _registered(row: RegisteredModel, settings: Settings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lungnode.cli.study_views import wide_console
 def print_models(models: Sequence[Mapping[str, Any]]) -> None:
     """Print a line a model; the star is the one in use."""
     table = Table()
-    for heading in ("", "model", "state", "sha256", "threshold", "AUC over before", "since", "folder"):
+    for heading in ("", "model", "state", "sha256", "threshold", "AUC gained", "since", "folder"):
         table.add_column(heading, overflow="fold")
     for model in models:
         comparison = model["comparison"]

@@ -11,9 +11,10 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.models import RegisteredModel
-from db.registry import Promotion, find_model, list_models, model_in_use, promote, register
+from db.registry import Promotion, find_model, list_models, promote, register
 from db.session import transaction
 from lungnode.cli._evaluated import Source, collect, evaluate_at, find_place
+from lungnode.cli._known import place_in_use
 from lungnode.cli.studies import open_database
 from lungnode.errors import SettingsError, UnusableError
 from lungnode.model_folder import ModelInfo, Place, verified
@@ -75,12 +76,6 @@ def refuse_pinned(settings: Settings) -> None:
             f"The setting analysis.model pins the model in {settings.analysis.model}, whatever is promoted; "
             "take it out of the settings first."
         )
-
-
-def in_use(engine: Engine, settings: Settings) -> Place:
-    """Return which model is in use."""
-    with transaction(engine) as session:
-        return model_in_use(session, settings)
 
 
 def measure(
@@ -184,7 +179,7 @@ def run_promotion(settings: Settings, request: Request, now: datetime) -> tuple[
     """
     refuse_pinned(settings)
     engine = open_database(settings)
-    places = in_use(engine, settings), find_place(settings, request.model)
+    places = place_in_use(settings), find_place(settings, request.model)
     record, objections = _judge(settings, engine, places, request)
     forced = bool(objections) and bool(request.reason)
     if objections and not forced:

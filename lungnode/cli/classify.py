@@ -34,5 +34,5 @@ def classify(
     from lungnode.cli._classified import Saved, run  # noqa: PLC0415 - when called
 
     saved = Saved(heatmap, report)
-    if not run(paths, settings_of(context).analysis, saved, as_json=as_json):
+    if not run(paths, settings_of(context), saved, as_json=as_json):
         raise typer.Exit(1)
