@@ -167,6 +167,17 @@ def test_the_second_tool_finds_nothing_in_a_good_copy(pair: tuple[Path, Path]) -
     verify(*pair)
 
 
+@pytest.mark.parametrize("patient_id", ["1024", "1000", "AXIAL", "Philips"])
+def test_an_identifier_that_a_scanner_writes_too_is_no_alarm(tmp_path: Path, patient_id: str) -> None:
+    ds = ct_image(PatientID=patient_id, ExposureTime=1000, Manufacturer="Philips", RescaleIntercept="-1024")
+    ds.save_as(tmp_path / "original.dcm", enforce_file_format=True)
+    exporter = Exporter(tmp_path, tmp_path / "out", Pseudonyms(SECRET))
+    (tmp_path / "deidentification").mkdir()
+
+    with exporter.export(Original("1.2.3", patient_id, {"1": tmp_path / "original.dcm"})) as export:
+        assert export.left_out == ()
+
+
 def _private(ds: Dataset) -> None:
     block: PrivateBlock = ds.private_block(0x0029, "VENDOR", create=True)
     block.add_new(1, "LO", "x")

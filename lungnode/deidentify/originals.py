@@ -4,7 +4,7 @@ What an image keeps anyway, "SIEMENS" for example, is no identifier because a pr
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from lungnode.deidentify.kept import KEPT_TEXT, clean
 SHORTEST: Final = 4  # characters; shorter ones are found everywhere by chance
 _STANDARD_ROOT: Final = "1.2.840.10008."
 _TEXT: Final = frozenset({"AE", "LO", "LT", "SH", "ST", "UC", "UR", "UT"})
+_MACHINE: Final = frozenset({"CS", "DS", "IS", "TM"})
 _NAME_PARTS: Final = re.compile(r"[\^=\\]")
 _NUMBER: Final = re.compile(r"[\d.]+")
 # Every encoding that Specific Character Set (0008,0005) can name. Source: PS3.3 C.12.1.1.2.
@@ -41,16 +42,21 @@ class Identifier:
 def identifiers(ds: Dataset) -> list[Identifier]:
     """Return the identifying values of a data set: nested, private and in any character set."""
     elements = list(_elements(ds))
-    kept = {value.casefold() for e in elements if e.keyword in KEPT_TEXT for value in values_of(e)}
-    terms = {value.casefold() for e in elements if e.VR == "CS" for value in values_of(e)}
+    kept = _values_of(e for e in elements if e.keyword in KEPT_TEXT)
+    # A Patient ID of 1000 is an exposure time as well: bytes cannot tell, so the rules alone judge it.
+    plain = kept | _values_of(e for e in elements if e.VR in _MACHINE and not e.tag.is_private)
     found: dict[str, Identifier] = {}
     for element in elements:
+        common = kept if element.VR == "PN" else plain
         for value in _candidates(element):
-            common = kept | terms if element.tag.is_private else kept
             if len(value) >= SHORTEST and value.casefold() not in common and clean(value) != value:
                 name = element.keyword or f"({element.tag.group:04X},{element.tag.element:04X})"
                 found.setdefault(value, Identifier(name, _forms(value)))
     return list(found.values())
+
+
+def _values_of(elements: Iterable[DataElement]) -> set[str]:
+    return {value.casefold() for element in elements for value in values_of(element)}
 
 
 def values_of(element: DataElement) -> list[str]:
@@ -86,5 +92,5 @@ def _forms(value: str) -> re.Pattern[bytes]:
         except UnicodeEncodeError:  # its letters are not in that character set
             continue
     pattern = b"|".join(sorted(forms)) or re.escape(value.encode("utf-8", "surrogateescape").lower())
-    around = rb"[\d.]" if _NUMBER.fullmatch(value) else rb"[a-z]"
+    around = rb"[\d.+-]" if _NUMBER.fullmatch(value) else rb"[a-z]"
     return re.compile(rb"(?<!%b)(?:%b)(?!%b)" % (around, pattern, around))
