@@ -14,6 +14,7 @@ from lungnode.errors import UnusableError
 
 RECIPE_FILE: Final = "recipe.json"  # in a model's folder
 Backbone = Literal["resnet50", "vgg16", "googlenet"]
+Way = Literal["crop", "crop mirrored", "whole", "whole mirrored"]  # to look at a slice
 
 
 class Part(BaseModel):
@@ -29,6 +30,8 @@ class Input(Part):
     window_center: float = -600.0  # HU
     window_width: float = 1500.0  # HU
     crop: Literal["paper", "lung"] = "paper"  # 50 of 512 rows at each edge, or the lung's bounding box
+    # Ways in which a picture that stands alone is looked at; a study's slice is looked at in the first one.
+    views: tuple[Way, ...] = Field(("crop",), min_length=1)
     # Every image is encoded again alike in training: the file type must tell nothing. Source: the paper
     # (compressed images are enough); docs/training.md has the price of each quality.
     jpeg_quality: int = Field(75, ge=1, le=100)
@@ -46,8 +49,8 @@ class Network(Part):
     # The stem and so many stages keep their first weights, and their features are made once; 0: nothing does.
     frozen: int = Field(0, ge=0, le=4)
     dropout: float = Field(0.5, ge=0, lt=1)  # before the class-map convolution
-    # A second convolution finds lesions: the mean of so many of its highest cells, of 32 x 32 pixels, is added
-    # to the logit. 0: there is none.
+    # A second convolution finds lesions: the mean of so many of its highest cells, of 32 x 32 pixels, is
+    # added to the logit. 0: there is none.
     lesion_cells: int = Field(0, ge=0)
 
     @model_validator(mode="after")

@@ -11,9 +11,10 @@ from lungnode.lungs import lung_mask
 from lungnode.phantom import phantom_study
 from lungnode.pixels import Box, Gray, crop_box, hounsfield, lung_window
 from lungnode.recipe import Data, Input, Recipe, Training
+from lungnode.views import Place
 from trainer.development import collect_samples
 from trainer.examples import View, make_example, training_views
-from trainer.jitter import Jitter, Place
+from trainer.jitter import Jitter
 from trainer.painting import paint_lesions
 from trainer.samples import Sample
 

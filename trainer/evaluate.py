@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from lungnode.activation import show_maps
 from lungnode.model_folder import ModelInfo
-from lungnode.pixels import Box, Gray, crop_box, model_input
-from lungnode.runtime import Model
+from lungnode.pixels import Box, Gray
+from lungnode.runtime import ClassMaps, Model, Probabilities
 from lungnode.study_rule import CERTAIN, study_probability
+from lungnode.views import find_place, join_views, ways_of
 from trainer.grays import load_gray
 from trainer.located import Located, locate
 from trainer.manifest import digest_samples
@@ -67,7 +68,7 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = SILEN
     scores: list[float] = []
     located: list[Located] = []
     for part in _parts(samples, model.info):
-        probabilities, class_maps = model.predict(np.stack([seen.image for seen in part]))
+        probabilities, class_maps = _predict(model, part)
         shown = show_maps(class_maps, model.info.decision.map_scale)
         located += [
             locate(len(scores) + place, seen.gray, seen.box, class_map)
@@ -79,6 +80,14 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = SILEN
     slices = _slices(samples, np.array(scores, np.float64))
     studies = _studies(slices, samples, model.info)
     return Evaluation(model.info, tuple(samples), slices, studies, tuple(located), digest_samples(samples))
+
+
+def _predict(model: Model, seen: Sequence["_Seen"]) -> tuple[Probabilities, ClassMaps]:
+    """Return the probability of each slice, and the class map of the first way it was looked at."""
+    each, class_maps = model.predict(np.concatenate([slice_.images for slice_ in seen]))
+    ends = np.cumsum([len(slice_.images) for slice_ in seen])
+    joined = [join_views(views[np.newaxis]) for views in np.split(each, ends[:-1])]
+    return np.concatenate(joined), class_maps[[0, *ends[:-1]]]
 
 
 def part(evaluation: Evaluation, split: Split | None) -> Evaluation:
@@ -108,14 +117,15 @@ class _Seen:
 
     gray: Gray
     box: Box
-    image: Gray  # shape (size, size)
+    images: NDArray[np.uint8]  # shape (views, size, size)
 
 
 def _parts(samples: Sequence[Sample], info: ModelInfo) -> Iterator[list[_Seen]]:
     def see(sample: Sample) -> _Seen:
         gray = load_gray(sample)
-        box = crop_box(gray, info.recipe.input.crop)
-        return _Seen(gray, box, model_input(gray, box, info.size))
+        ways = ways_of(info.recipe.input, alone=not sample.study)
+        places = [find_place(gray, way, info.recipe.input) for way in ways]
+        return _Seen(gray, places[0].box, np.stack([place.take(gray) for place in places]))
 
     with ThreadPoolExecutor(THREADS, "read") as pool:
         for start in range(0, len(samples), PART):

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from lungnode.errors import UnusableError
 from lungnode.pixels import Gray, crop_box
 from lungnode.recipe import Recipe
+from lungnode.views import Place
 from trainer.grays import file_digest, load_gray
-from trainer.jitter import Jitter, Place
+from trainer.jitter import Jitter
 from trainer.jpeg import compress
 from trainer.painting import paint_lesions
 from trainer.samples import Sample

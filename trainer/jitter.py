@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from lungnode.pixels import Box, Gray, model_input
+from lungnode.pixels import Box, Gray
+from lungnode.views import Place
 from trainer.jpeg import compress
 
 CROP: Final = 0.05  # of the box's side, at each edge
@@ -19,27 +20,13 @@ QUALITY: Final = (40, 96)  # of JPEG
 
 
 @dataclass(frozen=True)
-class Place:
-    """The part of a slice that the network sees."""
-
-    box: Box
-    size: int
-    mirrored: bool = False
-
-    def take(self, gray: Gray) -> Gray:
-        """Return that part, shape (size, size)."""
-        image = model_input(gray, self.box, self.size)
-        return np.ascontiguousarray(image[:, ::-1]) if self.mirrored else image
-
-
-@dataclass(frozen=True)
 class Jitter:
     """Draws disturbances; the same seed draws the same ones, in the order of the calls."""
 
     size: int
     random: np.random.Generator
 
-    def place(self, box: Box, shape: tuple[int, ...]) -> "Place":
+    def place(self, box: Box, shape: tuple[int, ...]) -> Place:
         """Draw which part of a slice is seen, and from which side."""
         moved = self._moved(box, shape)
         return Place(moved, self.size, mirrored=self.random.random() < 0.5)  # noqa: PLR2004 - one of two

@@ -18,6 +18,7 @@ from lungnode.runtime import ClassMaps, Model, Probabilities, Slices
 from lungnode.series import MIN_SLICES, Candidate, SliceHeader, choose
 from lungnode.stack import Reader, Stack, cover_stack, decode_stack
 from lungnode.study_rule import study_probability
+from lungnode.views import find_place, join_views, ways_of
 from worker.conduct import Conduct, Stopwatch
 from worker.result import SliceFinding, StudyFinding, Verdict
 from worker.verdict import WHOLE, judge, unseen
@@ -123,10 +124,16 @@ def picture_findings(grays: Sequence[Gray], model: Model, conduct: Conduct) -> l
     """Classify pictures of single slices, a finding each."""
     if not grays:
         return []
-    boxes, slices = preprocess(grays, model.info.recipe.input)
+    recipe = model.info.recipe.input
+    ways = ways_of(recipe, alone=True)
+    places = [[find_place(gray, way, recipe) for way in ways] for gray in grays]
+    slices = np.stack([at.take(gray) for gray, each in zip(grays, places, strict=True) for at in each])
     seen = predict(model, slices, conduct)
+    probabilities = join_views(seen.probabilities.reshape(-1, len(ways)))
+    class_maps = seen.class_maps[:: len(ways)]  # of the first way, which the heatmap shows
+    boxes = [each[0].box for each in places]
     findings = []
-    for probability, class_map, box in zip(seen.probabilities, seen.class_maps, boxes, strict=True):
+    for probability, class_map, box in zip(probabilities, class_maps, boxes, strict=True):
         verdict, reason = judge(float(probability), model.info.threshold, WHOLE)
         shown = SliceFinding("", "", None, 0.0, float(probability), class_map, box)
         threshold = model.info.threshold
