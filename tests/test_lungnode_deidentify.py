@@ -96,7 +96,7 @@ def copied(exporter: Exporter, ds: Dataset, folder: Path, study: str = "1.2.3") 
 
 
 def test_no_mark_of_any_attribute_of_the_dictionary_leaves(exporter: Exporter, tmp_path: Path) -> None:
-    """Some 3,800 attributes, at the top and in items, private ones, an overlay and a curve."""
+    """Some 3,000 attributes, at the top and in items, private ones, an overlay and a curve."""
     name = NAMES["ISO_IR 192"]
     ds = ct_image(SpecificCharacterSet="ISO_IR 192")
     add_everything(ds, name)
