@@ -1,16 +1,20 @@
 """What `lungnode models shadow --report` tells of results that lie in the database."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from sqlalchemy import Engine
 
 from db.models import Analysis, AnalysisState, Label, LabelSource, RegisteredModel, ShadowResult, Study
 from db.registry import register, start_shadow
 from db.session import transaction
-from lungnode.cli._shadow import report
+from lungnode.cli._shadow import print_report, report
+from lungnode.errors import UnusableError
 from lungnode.model_folder import Decision, ModelInfo
 from lungnode.recipe import Recipe
+from lungnode.settings import Settings
 from tests.bench import NOON
 
 SHADOW, ACTIVE = "ab" * 32, "cd" * 32
@@ -116,6 +120,22 @@ def test_a_study_counts_once_and_only_beside_the_model_that_is_active_now(
 
     assert (found["n"], found["agreement"], found["beside_other_models"]) == (1, 1.0, 1)
     assert found["changed"] == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # the command leaves its engine open
+@pytest.mark.usefixtures("model")
+def test_the_probabilities_are_drawn(engine: Engine, tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, database_url=engine.url.render_as_string(hide_password=False))
+    with pytest.raises(UnusableError, match="nothing to draw"):
+        print_report(settings, "new", tmp_path / "figure.png", as_json=True)
+    add(engine, 1, (0.9, 0.8), label="positive")
+    add(engine, 2, (0.2, 0.1))
+
+    print_report(settings, "new", tmp_path / "figure.png", as_json=True)
+    with Image.open(tmp_path / "figure.png") as drawn:
+        assert (drawn.format, drawn.size) == ("PNG", (720, 720))
+    with pytest.raises(UnusableError, match=r"figure.nothing cannot be written"):
+        print_report(settings, "new", tmp_path / "figure.nothing", as_json=True)
 
 
 def test_an_empty_report_has_no_figures(engine: Engine, model: RegisteredModel) -> None:

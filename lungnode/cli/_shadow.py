@@ -28,6 +28,7 @@ from lungnode.settings import Settings
 from trainer.agreement import agreement, scatter
 from trainer.compare import Judged, compare
 from trainer.document import plain
+from trainer.scatter_figure import Side, draw_scatter
 
 SHOWN: Final = 20  # changed verdicts, at most, in the table
 
@@ -67,17 +68,19 @@ def _title(model: RegisteredModel) -> str:
     return f"{model.name} {model.version} ({model.digest[:12]})"
 
 
-def print_report(settings: Settings, wanted: str, *, as_json: bool) -> None:
-    """Compare what a shadow said with what was reported.
+def print_report(settings: Settings, wanted: str, figure: Path | None, *, as_json: bool) -> None:
+    """Compare what a shadow said with what was reported; with `figure` also as a picture.
 
     Raises:
-        UnusableError: There is no such model, or none in the shadow.
+        UnusableError: There is no such model, or none in the shadow, or the picture cannot be written.
     """
     with transaction(open_database(settings)) as session:
         model = find_model(session, wanted) if wanted else shadow_model(session)
         if model is None:
             raise UnusableError("No model is in the shadow; name the one whose results you want.")
         record = report(session, model)
+        if figure is not None:
+            _draw(session, model, record, figure)
     if as_json:
         typer.echo(json.dumps(record, indent=2))
     else:
@@ -87,14 +90,16 @@ def print_report(settings: Settings, wanted: str, *, as_json: bool) -> None:
 def report(session: Session, model: RegisteredModel) -> dict[str, Any]:
     """Return the figures of a shadow against the model that was active last."""
     found = shadow_pairs(session, model.digest)
-    last = found[-1].active_digest if found else ""
-    pairs = [pair for pair in found if pair.active_digest == last]
-    judged = [p for p in pairs if p.shadow.probability is not None and p.active.probability is not None]
+    pairs = [pair for pair in found if pair.active_digest == found[-1].active_digest]
+    judged = _judged(pairs)
     said = agreement([p.active.verdict for p in judged], [p.shadow.verdict for p in judged])
     spread = scatter(*_probabilities(judged))
     return {
         "shadow": {"name": model.name, "version": model.version, "digest": model.digest},
-        "active": {"model": pairs[-1].active_model if pairs else "", "digest": last},
+        "active": {
+            "model": pairs[-1].active_model if pairs else "",
+            "digest": pairs[-1].active_digest if pairs else "",
+        },
         "n": said.n,
         "failed": len(pairs) - len(judged),
         "beside_other_models": len(found) - len(pairs),
@@ -105,6 +110,30 @@ def report(session: Session, model: RegisteredModel) -> dict[str, Any]:
         "probabilities": {name: plain(value) for name, value in asdict(spread).items()} if spread else None,
         "labelled": _labelled(session, judged),
     }
+
+
+def _judged(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs of which both models said a probability."""
+    return [p for p in pairs if p.shadow.probability is not None and p.active.probability is not None]
+
+
+def _draw(session: Session, model: RegisteredModel, record: dict[str, Any], path: Path) -> None:
+    active = record["active"]
+    found = shadow_pairs(session, model.digest)
+    pairs = _judged([pair for pair in found if pair.active_digest == active["digest"]])
+    if not pairs:
+        raise UnusableError("The shadow has judged no study yet, so there is nothing to draw.")
+    first, second = _probabilities(pairs)
+    rulings = {each.study_instance_uid: each.ruling for each in labelled_studies(session, DEFAULT_POLICY)}
+    labels = [str(r.value or "") if (r := rulings.get(pair.study_instance_uid)) else "" for pair in pairs]
+    sides = (
+        Side(active["model"], first, pairs[-1].active.threshold),
+        Side(f"{model.name} {model.version}", second, pairs[-1].shadow.threshold),
+    )
+    try:
+        draw_scatter(*sides, labels, path)
+    except (OSError, ValueError) as error:  # a ValueError: of a name without .png or another ending it knows
+        raise UnusableError(f"The figure {path} cannot be written: {error}.") from error
 
 
 def _probabilities(pairs: Sequence[Pair]) -> tuple[Any, Any]:

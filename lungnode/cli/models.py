@@ -171,14 +171,19 @@ def shadow(
     model: Annotated[str, typer.Argument(metavar="[MODEL]", help="As for promote.")] = "",
     off: Annotated[bool, typer.Option("--off", help="Let no model run in the shadow.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Compare what both models said.")] = False,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="With --report: draw their probabilities.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a model judge each study beside the active one: stored and compared, never sent."""
     from lungnode.cli._shadow import print_report, start, stop, tell  # noqa: PLC0415 - when called
 
     settings = settings_of(context)
+    if figure and not report:
+        raise typer.BadParameter("--figure belongs to --report.")
     if report and not off:
-        print_report(settings, model, as_json=as_json)
+        print_report(settings, model, figure, as_json=as_json)
     elif off and not (report or model):
         typer.echo(stop(settings, _now()))
     elif model and not off:
