@@ -46,6 +46,17 @@ def test_a_card_names_model_recipe_data_decision_and_figures(tmp_path: Path) -> 
     assert "- No children.\n" in card
 
 
+def test_a_card_tells_of_views_and_lesions_where_there_are_any() -> None:
+    recipe = Recipe(name="best", input=Input(views=("crop", "whole")), network=Network(lesion_cells=4))
+
+    told, plain = (" ".join(render_card(r, MANIFEST, {}).split()) for r in (recipe, RECIPE))
+
+    assert "looked at crop, whole; the mean logit counts" in told
+    assert "the mean of its 4 highest cells" in told
+    assert "looked at" not in plain
+    assert "highest cells" not in plain
+
+
 def test_a_figure_that_is_not_defined_is_not_made_up(tmp_path: Path) -> None:
     found = document(judged(tmp_path)) | {"auc": None}
     found["confidence_intervals"]["sens"] = [None, None]

@@ -1,6 +1,7 @@
 """What a model says of slices and studies, with a model whose answer is the slice's mean gray."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,27 @@ def test_each_slice_has_its_probability_label_and_patient(tmp_path: Path) -> Non
     assert found.labels.tolist() == [False, True, True]
     assert found.groups == ("patient of 51", "patient of 102", "patient of 204")
     assert found.names == tuple(str(tmp_path / f"{g}.png") for g in grays)
+
+
+def test_a_picture_that_stands_alone_is_looked_at_in_every_way_and_the_mean_logit_counts(
+    tmp_path: Path,
+) -> None:
+    pixels = np.full((80, 80), 51, np.uint8)
+    pixels[:8] = pixels[-8:] = 204  # what the paper's crop cuts off, nearly
+    alone = sample(gray_slice(tmp_path, "1.png", pixels), positive=True)
+    recipes = [
+        Input(size=32, crop="paper", views=views) for views in (("crop",), ("whole",), ("crop", "whole"))
+    ]
+
+    crop, whole, both = (
+        evaluate(MeanGray(Recipe(name="toy", input=each)), [alone, replace(alone, study="1.2")]).slices.scores
+        for each in recipes
+    )
+
+    logits = [np.log(p / (1 - p)) for p in (crop[0], whole[0])]
+    assert crop[0] < whole[0]
+    assert both[0] == pytest.approx(1 / (1 + np.exp(-np.mean(logits))), rel=1e-4)
+    assert both[1] == pytest.approx(crop[0])  # in a study the first way only
 
 
 def test_a_dicom_slice_takes_a_workers_path(tmp_path: Path) -> None:

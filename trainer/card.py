@@ -27,7 +27,7 @@ layout.
 {data}
 
 Slices are cropped {crop}, resized to {size} x {size} and were encoded as JPEG of quality {quality} for the
-training, all alike, so that a file's type tells nothing.{digests}
+training, all alike, so that a file's type tells nothing.{views}{digests}
 
 ## Decision
 
@@ -99,6 +99,7 @@ def render_card(recipe: Recipe, manifest: Manifest, metrics: Mapping[str, Any]) 
         else "by 50 of 512 rows at each edge",
         size=recipe.input.size,
         quality=recipe.input.jpeg_quality,
+        views=_views(recipe),
         digests=_digests(manifest),
         threshold=decision.threshold,
         slope=decision.slope,
@@ -115,9 +116,22 @@ def _network(recipe: Recipe) -> str:
     network = recipe.network
     read = " and ".join(str(stage) for stage in network.stages)
     topology = f" ({network.topology})" if network.backbone == "resnet50" else ""
+    lesions = (
+        f" A second one finds lesions: the mean of its {network.lesion_cells} highest cells is added."
+        if network.lesion_cells
+        else ""
+    )
     return (
         f"{network.backbone}{topology}, first weights: {network.init.rpartition('/')[2]}; an added 1x1 "
-        f"convolution reads stage {read} and makes the class map that gives the logit."
+        f"convolution reads stage {read} and makes the class map that gives the logit.{lesions}"
+    )
+
+
+def _views(recipe: Recipe) -> str:
+    if len(recipe.input.views) == 1:
+        return ""
+    return (
+        f" A picture that stands alone is looked at {', '.join(recipe.input.views)}; the mean logit counts."
     )
 
 

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lungnode.pixels import Gray, crop_box, model_input, read_image
-from lungnode.recipe import Input
+from lungnode.pixels import read_image
 from lungnode.runtime import Model
+from trainer.evaluate import look, predict
 from trainer.grays import load_gray
 from trainer.jpeg import encode_jpeg
 from trainer.metrics import auc, measure
@@ -61,9 +61,12 @@ def price_of_compression(
         files = [[encode_jpeg(gray, quality) for quality in qualities] for gray in grays]
         sizes[rows, 0] = [sample.path.stat().st_size for sample in part]
         sizes[rows, 1:] = [[len(file) for file in row] for row in files]
-        scores[rows] = _scores(
-            model, [[gray, *map(read_image, row)] for gray, row in zip(grays, files, strict=True)]
-        )
+        seen = [
+            look(shown, sample, model.info)
+            for sample, gray, row in zip(part, grays, files, strict=True)
+            for shown in (gray, *map(read_image, row))
+        ]
+        scores[rows] = predict(model, seen)[0].reshape(len(part), -1)
         progress.advance(len(part))
     return _prices(scores, sizes, chosen, qualities, model.info.threshold) if chosen else []
 
@@ -71,18 +74,6 @@ def price_of_compression(
 def _spread(samples: Sequence[Sample]) -> list[Sample]:
     rows = np.linspace(0, len(samples) - 1, min(MOST, len(samples))).round().astype(int)
     return [samples[row] for row in rows]
-
-
-def _scores(model: Model, variants: Sequence[Sequence[Gray]]) -> NDArray[np.float32]:
-    """Return the probability of each variant of each slice, shape (slices, variants)."""
-    recipe = model.info.recipe.input
-    inputs = np.stack([_input(gray, recipe) for row in variants for gray in row])
-    probabilities, _ = model.predict(inputs)
-    return probabilities.reshape(len(variants), -1)
-
-
-def _input(gray: Gray, recipe: Input) -> Gray:
-    return model_input(gray, crop_box(gray, recipe.crop), recipe.size)
 
 
 def _prices(

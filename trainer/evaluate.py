@@ -68,7 +68,7 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = SILEN
     scores: list[float] = []
     located: list[Located] = []
     for part in _parts(samples, model.info):
-        probabilities, class_maps = _predict(model, part)
+        probabilities, class_maps = predict(model, part)
         shown = show_maps(class_maps, model.info.decision.map_scale)
         located += [
             locate(len(scores) + place, seen.gray, seen.box, class_map)
@@ -80,14 +80,6 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = SILEN
     slices = _slices(samples, np.array(scores, np.float64))
     studies = _studies(slices, samples, model.info)
     return Evaluation(model.info, tuple(samples), slices, studies, tuple(located), digest_samples(samples))
-
-
-def _predict(model: Model, seen: Sequence["_Seen"]) -> tuple[Probabilities, ClassMaps]:
-    """Return the probability of each slice, and the class map of the first way it was looked at."""
-    each, class_maps = model.predict(np.concatenate([slice_.images for slice_ in seen]))
-    ends = np.cumsum([len(slice_.images) for slice_ in seen])
-    joined = [join_views(views[np.newaxis]) for views in np.split(each, ends[:-1])]
-    return np.concatenate(joined), class_maps[[0, *ends[:-1]]]
 
 
 def part(evaluation: Evaluation, split: Split | None) -> Evaluation:
@@ -112,7 +104,7 @@ def main_split(samples: Sequence[Sample]) -> Split | None:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """A slice, and what of it the network sees."""
 
     gray: Gray
@@ -120,12 +112,24 @@ class _Seen:
     images: NDArray[np.uint8]  # shape (views, size, size)
 
 
-def _parts(samples: Sequence[Sample], info: ModelInfo) -> Iterator[list[_Seen]]:
-    def see(sample: Sample) -> _Seen:
-        gray = load_gray(sample)
-        ways = ways_of(info.recipe.input, alone=not sample.study)
-        places = [find_place(gray, way, info.recipe.input) for way in ways]
-        return _Seen(gray, places[0].box, np.stack([place.take(gray) for place in places]))
+def look(gray: Gray, sample: Sample, info: ModelInfo) -> Seen:
+    """Look at a slice in the ways of the recipe."""
+    ways = ways_of(info.recipe.input, alone=not sample.study)
+    places = [find_place(gray, way, info.recipe.input) for way in ways]
+    return Seen(gray, places[0].box, np.stack([place.take(gray) for place in places]))
+
+
+def predict(model: Model, seen: Sequence[Seen]) -> tuple[Probabilities, ClassMaps]:
+    """Return the probability of each slice, and the class map of the first way it was looked at."""
+    each, class_maps = model.predict(np.concatenate([slice_.images for slice_ in seen]))
+    ends = np.cumsum([len(slice_.images) for slice_ in seen])
+    joined = [join_views(views[np.newaxis]) for views in np.split(each, ends[:-1])]
+    return np.concatenate(joined), class_maps[[0, *ends[:-1]]]
+
+
+def _parts(samples: Sequence[Sample], info: ModelInfo) -> Iterator[list[Seen]]:
+    def see(sample: Sample) -> Seen:
+        return look(load_gray(sample), sample, info)
 
     with ThreadPoolExecutor(THREADS, "read") as pool:
         for start in range(0, len(samples), PART):
