@@ -4,7 +4,7 @@ Nothing is read or written here: pixels come from a reader, time from a clock, a
 is asked between steps whether it goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -21,7 +21,26 @@ from lungnode.study_rule import study_probability
 from lungnode.views import find_place, join_views, ways_of
 from worker.conduct import Conduct, Stopwatch
 from worker.result import SliceFinding, StudyFinding, Verdict
-from worker.verdict import WHOLE, judge, unseen
+from worker.verdict import WHOLE, Unseen, judge, unseen
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model with this input sees of a study."""
+
+    input: Input
+    headers: tuple[SliceHeader, ...]  # of the slices, from top to bottom
+    positions_mm: tuple[float, ...]
+    boxes: tuple[Box, ...]
+    slices: Slices
+    series_instance_uid: str
+    lacking: Unseen  # of the lung
+    picked: bool
+    notes: tuple[str, ...]
+
+
+def _forget(_seen: Seen) -> None:
+    pass
 
 
 @dataclass
@@ -33,11 +52,18 @@ class _Run:
     conduct: Conduct
     watch: Stopwatch
     picked: bool
+    keep: Callable[[Seen], object]
     notes: list[str] = field(default_factory=list)
 
 
 def analyse(
-    headers: Sequence[SliceHeader], read: Reader, model: Model, conduct: Conduct, *, picked: bool = False
+    headers: Sequence[SliceHeader],
+    read: Reader,
+    model: Model,
+    conduct: Conduct,
+    *,
+    picked: bool = False,
+    keep: Callable[[Seen], object] = _forget,
 ) -> tuple[StudyFinding, dict[str, float]]:
     """Analyse the slices of one study.
 
@@ -48,11 +74,12 @@ def analyse(
         conduct: The clock, and leave to go on.
         picked: A person picked these slices: they need not show a whole chest, and have a probability even
             where the verdict is that they show none.
+        keep: Given what the model is about to see, for `judge_seen` with another one.
 
     Returns:
         The finding, and the seconds of each phase.
     """
-    run = _Run(read, model, conduct, Stopwatch(conduct.clock), picked)
+    run = _Run(read, model, conduct, Stopwatch(conduct.clock), picked, keep)
     finding = _first_chest(run, headers)
     return finding, run.watch.seconds
 
@@ -98,26 +125,47 @@ def _undecodable(stack: Stack) -> str:
 
 def _find(run: _Run, stack: Stack, cover: Coverage) -> StudyFinding:
     """Predict every slice that covers the lung, and judge the study by them."""
-    info = run.model.info
-    stack = stack.of_lung(cover)
     with run.watch.phase("preprocess"):
-        boxes, slices = preprocess(stack.grays, info.recipe.input)
+        seen = _see(run, stack.of_lung(cover), cover)
+    run.keep(seen)
     with run.watch.phase("predict"):
-        seen = predict(run.model, slices, run.conduct)
+        return judge_seen(seen, run.model, run.conduct)
+
+
+def _see(run: _Run, stack: Stack, cover: Coverage) -> Seen:
+    recipe = run.model.info.recipe.input
+    boxes, slices = preprocess(stack.grays, recipe)
+    spacing_mm = stack.candidate.geometry.spacing_mm
+    return Seen(
+        input=recipe,
+        headers=stack.slices,
+        positions_mm=stack.positions_mm,
+        boxes=tuple(boxes),
+        slices=slices,
+        series_instance_uid=stack.candidate.series_instance_uid,
+        lacking=WHOLE if run.picked else unseen(stack.positions_mm, spacing_mm, cover),
+        picked=run.picked,
+        notes=tuple(run.notes),
+    )
+
+
+def judge_seen(seen: Seen, model: Model, conduct: Conduct) -> StudyFinding:
+    """Predict the slices of a study, which are the model's input, and judge the study by them."""
+    info = model.info
+    said = predict(model, seen.slices, conduct)
     share, offset = info.recipe.study.suspicious_share, info.decision.study_offset
-    probability = study_probability(seen.probabilities, share, 0.0 if run.picked else offset)
-    lacking = WHOLE if run.picked else unseen(stack.positions_mm, stack.candidate.geometry.spacing_mm, cover)
-    verdict, reason = judge(probability, info.threshold, lacking)
+    probability = study_probability(said.probabilities, share, 0.0 if seen.picked else offset)
+    verdict, reason = judge(probability, info.threshold, seen.lacking)
     findings = tuple(
         SliceFinding(
             header.sop_class_uid, header.sop_instance_uid, header.frame, position, float(p), class_map, box
         )
         for header, position, p, class_map, box in zip(
-            stack.slices, stack.positions_mm, seen.probabilities, seen.class_maps, boxes, strict=True
+            seen.headers, seen.positions_mm, said.probabilities, said.class_maps, seen.boxes, strict=True
         )
     )
-    series = stack.candidate.series_instance_uid
-    return StudyFinding(verdict, probability, info.threshold, reason, series, tuple(run.notes), findings)
+    series = seen.series_instance_uid
+    return StudyFinding(verdict, probability, info.threshold, reason, series, seen.notes, findings)
 
 
 def picture_findings(grays: Sequence[Gray], model: Model, conduct: Conduct) -> list[StudyFinding]:

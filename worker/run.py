@@ -3,6 +3,7 @@
 import logging
 import time
 import traceback
+from collections.abc import Callable
 from threading import Event
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from lungnode.loading import Images, read_grays, read_images
 from lungnode.model_folder import ModelInfo
 from lungnode.rules import destinations_of
 from lungnode.runtime import Model, load_model
-from worker.analysis import analyse
+from worker.analysis import Seen, analyse
 from worker.conduct import Conduct, Stopwatch
 from worker.hold import Node, Stopped, kept, new_owner
 from worker.making import compose_results, failed_finding
@@ -89,7 +90,8 @@ class Analyst:
         watch, began = Stopwatch(time.monotonic), time.monotonic()
         with watch.phase("read"):
             images = read_images(revision.paths)
-        finding, seconds = self._find(revision, images, model, lost)
+        seen: list[Seen] = []
+        finding, seconds = self._find(revision, images, model, lost, seen.append)
         watch.seconds |= seconds
         with watch.phase("compose"):
             composed = compose_results(finding, revision, images, self._node.settings, model.info)
@@ -103,12 +105,17 @@ class Analyst:
             first = self._keep(held, revision, finding, values, staged)
         finally:
             discard(staged)
-        if first is not None and finding.slices:
-            self._analysed = Analysed(held.row_id, images, model.info.digest, began)
+        if first is not None and seen:
+            self._analysed = Analysed(held.row_id, images, seen[-1], model.info.digest, began)
         return first or []
 
     def _find(
-        self, revision: Revision, images: Images, model: Model, lost: Event
+        self,
+        revision: Revision,
+        images: Images,
+        model: Model,
+        lost: Event,
+        keep: Callable[[Seen], object],
     ) -> tuple[StudyFinding, dict[str, float]]:
         if revision.attempts > self._node.settings.analysis.max_attempts:
             return failed_finding(revision, images, model.info.threshold), {}
@@ -117,7 +124,7 @@ class Analyst:
             if lost.is_set() or self._node.stopping():
                 raise Stopped
 
-        return analyse(images.headers, read_grays, model, Conduct(time.monotonic, proceed))
+        return analyse(images.headers, read_grays, model, Conduct(time.monotonic, proceed), keep=keep)
 
     def _keep(
         self, held: Claim, revision: Revision, finding: StudyFinding, values: dict[str, Any], staged: Staged

@@ -13,11 +13,11 @@ from db.registry import place_of, shadow_model
 from db.session import transaction
 from lungnode.loading import Images, read_grays
 from lungnode.runtime import Model
-from worker.analysis import analyse
+from worker.analysis import Seen, analyse, judge_seen
 from worker.conduct import Conduct
 from worker.hold import Node, Stopped
 from worker.models import Loader, WarmModel
-from worker.result import Verdict
+from worker.result import StudyFinding, Verdict
 
 _LOG = logging.getLogger(__name__)
 _OF_LIMIT: Final = (
@@ -31,6 +31,7 @@ class Analysed:
 
     analysis_id: int
     images: Images
+    seen: Seen  # by that model
     model_digest: str  # of the model that made the results
     began: float  # time.monotonic() at its claim: analysis and shadow share the hard limit
 
@@ -45,8 +46,7 @@ class Shadow:
     def judge(self, analysed: Analysed) -> None:
         """Let the shadow model judge the same study and keep what it says; whatever fails harms nobody.
 
-        It runs the whole analysis again: pixels and input come from the same functions, so a model with the
-        same input sees the same slices, and one with another input has its own.
+        A model with the same input gets the slices that the active one saw; another one has its own made.
         """
         try:
             model = self._model(analysed)
@@ -76,8 +76,7 @@ class Shadow:
             threshold=info.threshold,
         )
         try:
-            conduct = Conduct(time.monotonic, self._until(analysed))
-            finding, _ = analyse(analysed.images.headers, read_grays, model, conduct)
+            finding = _find(analysed, model, Conduct(time.monotonic, self._until(analysed)))
         except Stopped:
             raise
         except Exception as error:  # noqa: BLE001 - no model may stop the worker; the row keeps what was wrong
@@ -110,3 +109,9 @@ class Shadow:
             gone = session.get(Analysis, analysed.analysis_id) is None  # deleted meanwhile
             if not gone and session.scalar(same) is None:
                 session.add(result)
+
+
+def _find(analysed: Analysed, model: Model, conduct: Conduct) -> StudyFinding:
+    if model.info.recipe.input == analysed.seen.input:
+        return judge_seen(analysed.seen, model, conduct)
+    return analyse(analysed.images.headers, read_grays, model, conduct)[0]
