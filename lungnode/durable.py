@@ -20,6 +20,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_files(folder: Path) -> None:
+    """Make the files of a folder and their names durable.
+
+    Raises:
+        OSError: One cannot be opened, or its disk fails.
+    """
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of `path`, whole and durable, when the block ends well.

@@ -112,6 +112,24 @@ def test_thresholds_of_folds_become_one_half(module: Any, samples: list[Sample])
     assert held_out.scores == pytest.approx([0.731059, 0.5])
 
 
+def test_verdicts_are_by_each_threshold_and_ranks_by_probability(module: Any, samples: list[Sample]) -> None:
+    from trainer.experiment import held_out_figures  # noqa: PLC0415 - TensorFlow
+
+    four = tuple(
+        replace(sample, positive=positive, group=str(number))
+        for number, (sample, positive) in enumerate(zip(samples, (True, False, True, False), strict=False))
+    )
+    decisions = (Decision(threshold=0.9), Decision(threshold=0.1))
+    logits = np.array([3.0, 2.0, 1.0, -3.0])
+
+    found = held_out_figures(module.HeldOut(four, logits, (0, 0, 1, 1), decisions))
+
+    # By hand: logits of the thresholds are +-2.197, so every verdict is right; by probability the second
+    # slice, which is negative, ranks above the third: 3 of 4 pairs are in order.
+    assert found["acc"] == 1.0
+    assert found["auc"] == 0.75
+
+
 def test_folds_share_features_and_each_starts_from_the_first_weights(
     module: Any, samples: list[Sample], tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ from trainer.dataset import Draw, collect
 from trainer.document import figures
 from trainer.evaluate import Scored
 from trainer.manifest import read_manifest
+from trainer.metrics import Scores
 from trainer.progress import LoggedProgress, Progress
 from trainer.recipes import load_recipe
 from trainer.samples import Collection, Sample
@@ -90,16 +91,27 @@ def measure(
 
 
 def held_out_figures(held_out: HeldOut) -> dict[str, Any]:
-    """Return the six metrics with their intervals; parts with thresholds of their own count as one."""
+    """Return the six metrics with their intervals: verdicts by each part's own threshold.
+
+    Ranks, and what is said of the calibration, are of the probabilities: parts of the same quality may have
+    thresholds far apart.
+    """
+    verdicts = figures(_scored(held_out, held_out.scores), HALF)
+    ranks = figures(_scored(held_out, held_out.probabilities), HALF)
+    bounds = verdicts["confidence_intervals"] | {"auc": ranks["confidence_intervals"]["auc"]}
+    told = {name: ranks[name] for name in ("auc", "ece", "brier")}
+    return verdicts | told | {"confidence_intervals": bounds}
+
+
+def _scored(held_out: HeldOut, scores: Scores) -> Scored:
     samples = held_out.samples
-    scored = Scored(
+    return Scored(
         names=tuple(str(sample.path) for sample in samples),
         groups=tuple(sample.group for sample in samples),
         labels=np.array([sample.positive for sample in samples]),
-        scores=held_out.scores,
+        scores=scores,
         first=np.arange(len(samples)),
     )
-    return figures(scored, HALF)
 
 
 def study_probabilities(held_out: HeldOut, recipe: Recipe) -> dict[str, float]:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lungnode.durable import sync_files, sync_folder
 from lungnode.errors import LungnodeError
 from lungnode.model_folder import Manifest
 from lungnode.network import get_weights, write_weights
@@ -104,7 +105,9 @@ def _train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Pro
     write_candidate(staged, manifest, recipe, bench.weights(), run.licenses)
     told = _told(checkpoint, bench.features_cpu_s(task, checkpoint.epoch))
     describe_candidate(staged, manifest, recipe, samples, told)
+    sync_files(staged)
     staged.rename(run.model)
+    sync_folder(run.path)
     progress.say(f"{told['cpu_hours']} CPU hours; kept epoch {checkpoint.best_epoch}")
 
 
