@@ -1,5 +1,6 @@
 """What training slices are made of: samples, disturbances and painted lesions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ from pydicom import dcmread
 from lungnode.lungs import lung_mask
 from lungnode.phantom import phantom_study
 from lungnode.pixels import Box, Gray, crop_box, hounsfield, lung_window
-from lungnode.recipe import Data, Input, Recipe, Training
+from lungnode.recipe import Data, Input, Recipe, Training, Way
 from lungnode.views import Place
 from trainer.development import collect_samples
-from trainer.examples import View, make_example, training_views
+from trainer.examples import View, judging_views, make_example, training_views
 from trainer.jitter import Jitter
 from trainer.painting import paint_lesions
 from trainer.samples import Sample
@@ -63,6 +64,21 @@ def test_a_healthy_scan_is_learnt_with_painted_lesions_too_and_a_sick_one_is_not
     assert training_views(healthy, recipe) == [View(), View(False, 1), View(True, 0), View(True, 1)]
     assert training_views(sick, recipe) == [View(), View(False, 1)]
     assert training_views(healthy, RECIPE) == [View()]
+
+
+def test_each_part_of_a_slice_is_disturbed_once_a_time_and_seen_as_it_is_from_each_side() -> None:
+    views: tuple[Way, ...] = ("crop", "crop mirrored", "whole")
+    recipe = RECIPE.model_copy(
+        update={"input": Input(size=64, views=views), "training": Training(augmentation=True, views=3)}
+    )
+    alone = Sample("covid-ct", Path(), positive=True, group="b")
+
+    assert training_views(alone, recipe) == [
+        *(View(way=way) for way in views),
+        *(View(disturbance=number, way=way) for number in (1, 2) for way in views[::2]),
+    ]
+    assert judging_views(alone, recipe) == [View(way=way) for way in views]
+    assert judging_views(replace(alone, study="1.2"), recipe) == [View()]
 
 
 def test_an_example_depends_on_its_slice_view_and_seed_alone(gray: Gray, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from lungnode.recipe import Recipe
 from trainer.blocks import Array
 from trainer.checkpoint import Checkpoint, EpochRecord
 from trainer.draws import draw_slices
+from trainer.examples import Example
 from trainer.features import (
     Case,
     Extract,
@@ -188,20 +189,28 @@ class Bench:
         return self._maker.store.cpu_seconds(key for key in keys if key in self._maker.store)
 
     def outputs(self, cases: Sequence[Case]) -> tuple[Array, Array]:
-        """Return class maps (n, rows, columns) and logits (n,) of cases as they are, by the current weights.
+        """Judge cases by the current weights, as they are, in all their ways.
+
+        Args:
+            cases: Whatever they are learnt by.
+
+        Returns:
+            The class maps (n, rows, columns) of the first way, and the mean logits of all (n,).
 
         Raises:
             UnusableError: A slice cannot be read.
             UnavailableError: A slice is away, or the disk is full.
         """
-        keys = self._visits(draw_evaluation(cases)).keys
+        keys = self._visits(draw_evaluation(cases, all_ways=True)).keys
         maps, logits = [], []
         for start in range(0, len(keys), self._recipe.training.batch):
             features = self._maker.store.take(keys[start : start + self._recipe.training.batch])
             class_maps, logit = self._learner.infer(tuple(features))
             maps.append(np.asarray(class_maps)[..., 0])
             logits.append(np.asarray(logit)[:, 0])
-        return np.concatenate(maps), np.concatenate(logits)
+        begins = np.cumsum([0, *(len(case.judged) for case in cases[:-1])])
+        joined = np.add.reduceat(np.concatenate(logits), begins) / [len(case.judged) for case in cases]
+        return np.concatenate(maps)[begins], joined
 
     def weights(self) -> Weights:
         """Return the weights of the whole network."""
@@ -234,14 +243,19 @@ def _line(record: EpochRecord) -> str:
     )
 
 
+def stack_images(examples: Sequence[Example]) -> Images:
+    """Return the inputs of examples as one array."""
+    return np.stack([example.image for example in examples])
+
+
 def _extractor(trunk: Any, recipe: Recipe) -> Extract:
     """Return the frozen part as a function; where nothing is frozen, inputs stay 8-bit pictures."""
     if recipe.network.frozen <= 0:
-        return lambda images: [images[..., np.newaxis]]
+        return lambda examples: [stack_images(examples)[..., np.newaxis]]
     traced = tf.function(lambda gray: trunk(gray, training=False), reduce_retracing=True)
 
-    def extract(images: Images) -> list[Array]:
-        parts = []
+    def extract(examples: Sequence[Example]) -> list[Array]:
+        images, parts = stack_images(examples), []
         for start in range(0, len(images), recipe.training.batch):
             gray = images[start : start + recipe.training.batch, ..., np.newaxis].astype(np.float32)
             made = traced(gray)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungnode.errors import UnusableError
-from lungnode.pixels import Gray, crop_box
-from lungnode.recipe import Recipe
-from lungnode.views import Place
+from lungnode.pixels import Gray
+from lungnode.recipe import Recipe, Way
+from lungnode.views import find_place, ways_of
 from trainer.grays import file_digest, load_gray
 from trainer.jitter import Jitter
 from trainer.jpeg import compress
@@ -22,11 +22,12 @@ class View:
 
     painted: bool = False  # with lesions painted into its healthy lung
     disturbance: int = 0  # 0: as it is; each other number draws another disturbance
+    way: Way = "crop"
 
     @property
     def genuine(self) -> bool:
         """Whether the sample is seen as it is: such views alone are evaluated."""
-        return self == View()
+        return not self.painted and not self.disturbance
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,23 @@ class Example:
 
 
 def training_views(sample: Sample, recipe: Recipe) -> list[View]:
-    """List the ways in which a sample is learnt, those of one label together, the plain one first."""
-    paintings = (False, True) if recipe.data.painted and sample.healthy_scan else (False,)
-    disturbances = range(recipe.training.views if recipe.training.augmentation else 1)
-    return [View(painted, disturbance) for painted in paintings for disturbance in disturbances]
+    """List the ways in which a sample is learnt, those of one label together, the plain ones first.
+
+    Disturbances draw the side by themselves, so they come once for each part of a slice that is looked at.
+    """
+    ways = recipe.input.views
+    parts = [way for way in ways if "mirrored" not in way]
+    disturbances = range(1, recipe.training.views if recipe.training.augmentation else 1)
+    views = [View(way=way) for way in ways]
+    views += [View(disturbance=number, way=part) for number in disturbances for part in parts]
+    if recipe.data.painted and sample.healthy_scan:
+        views += [replace(view, painted=True) for view in views]
+    return views
+
+
+def judging_views(sample: Sample, recipe: Recipe) -> list[View]:
+    """List the ways in which a sample is judged; the first is the one that is shown."""
+    return [View(way=way) for way in ways_of(recipe.input, alone=not sample.study)]
 
 
 def make_example(sample: Sample, view: View, recipe: Recipe, content: str) -> Example | None:
@@ -84,9 +98,9 @@ def _example(
     gray: Gray, lesions: Gray | None, view: View, recipe: Recipe, random: np.random.Generator
 ) -> Example:
     """Return a sick slice as the network sees it, with its lesions seen alike."""
-    box = crop_box(gray, recipe.input.crop)
-    jitter = Jitter(recipe.input.size, random)
-    place = jitter.place(box, gray.shape) if view.disturbance else Place(box, recipe.input.size)
+    jitter, place = Jitter(recipe.input.size, random), find_place(gray, view.way, recipe.input)
+    if view.disturbance:
+        place = jitter.place(place.box, gray.shape)
     image = place.take(gray)
     # Every picture is encoded again alike: the file type, which goes with the label, must tell nothing.
     image = jitter.disturb(image) if view.disturbance else compress(image, recipe.input.jpeg_quality)

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from time import process_time
@@ -21,21 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungnode import lungs, pixels
+from lungnode import views as ways_to_look
 from lungnode.errors import UnavailableError
 from lungnode.recipe import Recipe
 from trainer import examples, jitter, jpeg, painting
 from trainer.blocks import Array, BlockStore
-from trainer.examples import Example, View, make_example, training_views
+from trainer.examples import Example, View, judging_views, make_example, training_views
 from trainer.grays import file_digest
 from trainer.progress import Progress
 from trainer.samples import Sample
 
 Images = NDArray[np.uint8]  # shape (n, size, size)
-Extract = Callable[[Images], list[Array]]  # the frozen part: one array, of n rows, for each map it ends in
+# The frozen part: one array, with a row an example, for each map it ends in.
+Extract = Callable[[Sequence[Example]], list[Array]]
 
 BLOCK: Final = 32  # examples kept in one file: what a kill costs
 # A change of the code that makes examples makes other features.
-_MAKERS: Final = (examples, jitter, jpeg, painting, lungs, pixels)
+_MAKERS: Final = (examples, jitter, jpeg, painting, lungs, pixels, ways_to_look)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Case:
 
     sample: Sample
     positive: bool
-    views: tuple[Wanted, ...]  # the first is undisturbed
+    views: tuple[Wanted, ...]  # it is learnt by; the first is undisturbed
+    judged: tuple[Wanted, ...]  # undisturbed ones, whose mean logit counts; the first one's map is shown
     painted: bool = False
 
 
@@ -95,8 +98,8 @@ def list_cases(samples: Sequence[Sample], recipe: Recipe, *, learnt: bool = True
 
     Args:
         samples: The slices.
-        recipe: Says by which views they are learnt.
-        learnt: With disturbed and painted views, as the recipe says; else each sample as it is.
+        recipe: Says by which views they are learnt and judged.
+        learnt: By disturbed and painted views, as the recipe says; else as it is.
 
     Raises:
         UnavailableError: A slice without a digest is away.
@@ -106,12 +109,17 @@ def list_cases(samples: Sequence[Sample], recipe: Recipe, *, learnt: bool = True
 
 def _cases(sample: Sample, recipe: Recipe, *, learnt: bool) -> Iterator[Case]:
     content = sample.digest or file_digest(sample.path)
+
+    def want(view: View) -> Wanted:
+        return Wanted(_key(content, view, recipe.training.seed), sample, view, content)
+
     by_label: dict[bool, list[Wanted]] = {}
-    for view in training_views(sample, recipe) if learnt else [View()]:
-        wanted = Wanted(_key(content, view, recipe.training.seed), sample, view, content)
-        by_label.setdefault(view.painted, []).append(wanted)
+    for view in training_views(sample, recipe) if learnt else judging_views(sample, recipe)[:1]:
+        by_label.setdefault(view.painted, []).append(want(view))
+    judged = tuple(want(view) for view in judging_views(sample, recipe))
     for painted, views in by_label.items():
-        yield Case(sample, sample.positive or painted, tuple(views), painted)
+        ways = tuple(want(replace(each.view, painted=True)) for each in judged) if painted else judged
+        yield Case(sample, sample.positive or painted, tuple(views), ways, painted)
 
 
 def make_features(wanted: Sequence[Wanted], maker: Maker) -> None:
@@ -135,7 +143,7 @@ def make_features(wanted: Sequence[Wanted], maker: Maker) -> None:
 def _key(content: str, view: View, seed: int) -> str:
     """Name an example; only what was drawn depends on the seed."""
     drawn = "" if view.genuine else f"-{seed}-{int(view.painted)}-{view.disturbance}"
-    return f"{content[:40]}{drawn}"
+    return f"{content[:40]}-{view.way}{drawn}"
 
 
 def _made_ahead(
@@ -159,9 +167,9 @@ def _made_ahead(
 
 def _keep(maker: Maker, block: list[Wanted], made: list[Example | None], begin: float) -> float:
     """Keep a block that took the CPU since `begin`; return when it was done."""
-    possible = [(each.key, example.image) for each, example in zip(block, made, strict=True) if example]
+    possible = [(each.key, example) for each, example in zip(block, made, strict=True) if example]
     impossible = [each.key for each, example in zip(block, made, strict=True) if not example]
-    arrays = maker.extract(np.stack([image for _, image in possible])) if possible else []
+    arrays = maker.extract([example for _, example in possible]) if possible else []
     _check_space(maker.store.folder, sum(array.nbytes for array in arrays))
     done = process_time()
     maker.store.add([key for key, _ in possible], arrays, impossible, done - begin)
