@@ -47,9 +47,9 @@ def draw_epoch(cases: Sequence[Case], recipe: Recipe, epoch: int) -> list[Draw]:
     return [Draw(case, case.views[random.integers(len(case.views))]) for case in order]
 
 
-def draw_evaluation(cases: Sequence[Case]) -> list[Draw]:
-    """Visit each case once, undisturbed, in the order given."""
-    return [Draw(case, case.views[0]) for case in cases]
+def draw_evaluation(cases: Sequence[Case], *, all_ways: bool = False) -> list[Draw]:
+    """Visit each case as it is, in the order given: in its first way, or in all ways one after the other."""
+    return [Draw(case, view) for case in cases for view in case.judged[: None if all_ways else 1]]
 
 
 def visit(draws: Sequence[Draw], source_weights: Mapping[str, float]) -> Visits:
