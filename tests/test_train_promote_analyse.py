@@ -150,7 +150,7 @@ def story(pacs: Path) -> Iterator[Story]:
 
 def test_studies_arrive_and_get_labels_and_a_part_of_their_patients_is_set_aside(story: Story) -> None:
     studies = story.collect()
-    wait_for(lambda: _complete(story) == PATIENTS, limit_s=60, what="all studies")
+    wait_for(lambda: _complete(story) == PATIENTS, limit_s=180, what="all studies")
     lines = [
         f"{study.study_instance_uid},{'positive' if study.lesion_slices else 'negative'},rt-pcr,2026-01-02"
         for study in studies
