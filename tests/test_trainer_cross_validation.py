@@ -135,7 +135,7 @@ def test_folds_share_features_and_each_starts_from_the_first_weights(
 ) -> None:
     from trainer.bench import open_bench  # noqa: PLC0415 - TensorFlow
 
-    recipe = small_recipe(epochs=1)
+    recipe = small_recipe(frozen=1, epochs=1)
     bench = open_bench(recipe, tmp_path / "features", Silence())
     forwards = module.leave_out(samples, "a", module.Trial(recipe, bench))
     blocks = sorted(path.name for path in (tmp_path / "features").rglob("*.npy"))

@@ -13,13 +13,19 @@ from trainer.samples import Sample, Split
 SIZE = 64
 
 
-def small_recipe(**training: Any) -> Recipe:
-    """A recipe that trains within seconds: the stem and two stages, of which the second learns."""
+def small_recipe(frozen: int = 0, **training: Any) -> Recipe:
+    """A recipe that trains within seconds: the stem and one stage, which learn unless they are frozen."""
     return Recipe.model_validate(
         {
             "name": "small",
             "input": {"size": SIZE},
-            "network": {"topology": "v1.5", "init": "random", "stages": [1, 2], "frozen": 1, "dropout": 0.25},
+            "network": {
+                "topology": "v1.5",
+                "init": "random",
+                "stages": [1],
+                "frozen": frozen,
+                "dropout": 0.25,
+            },
             "training": {"epochs": 3, "batch": 4, "learning_rate": 0.002, **training},
         }
     )
