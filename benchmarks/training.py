@@ -26,7 +26,7 @@ from trainer.grays import file_digest, read_gray
 from trainer.progress import Silence
 from trainer.samples import Sample, Split
 
-NETWORKS: Final = {
+NETWORKS: Final[dict[str, dict[str, Any]]] = {
     "resnet50, all trained (paper)": {"backbone": "resnet50", "topology": "v1"},
     "vgg16, all trained (paper)": {"backbone": "vgg16"},
     "googlenet, all trained (paper)": {"backbone": "googlenet"},

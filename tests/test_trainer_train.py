@@ -195,6 +195,24 @@ def test_first_weights_that_do_not_fit_leave_no_run_behind(
     assert [path.name for path in tmp_path.iterdir()] == ["weights.npz"]
 
 
+def test_the_licence_of_the_first_weights_travels_and_their_folder_does_not(
+    trainer: Any, samples: list[Sample], whole: Any, tmp_path: Path
+) -> None:
+    from trainer.run_folder import RunInfo  # noqa: PLC0415 - TensorFlow
+
+    shutil.copy(whole.first_weights, tmp_path / "weights.safetensors")
+    (tmp_path / "weights.LICENSE.txt").write_text("non-commercial", encoding="utf-8")
+    recipe = small_recipe()
+    network = recipe.network.model_copy(update={"init": str(tmp_path / "weights.safetensors")})
+    recipe = recipe.model_copy(update={"network": network})
+
+    run = trainer.begin(tmp_path / "run", RunInfo(name="small", version="1"), recipe, samples, Path())
+
+    assert [path.read_text(encoding="utf-8") for path in run.licenses] == ["non-commercial"]
+    assert run.recipe().network.init == "weights.safetensors"
+    assert run.first_weights.read_bytes() == whole.first_weights.read_bytes()
+
+
 def test_a_slice_that_changed_fails_the_run_and_the_run_says_so(trainer: Any, tmp_path: Path) -> None:
     samples = draw_slices(tmp_path / "slices", 16)
     samples[0] = replace(samples[0], digest="0" * 64)

@@ -27,6 +27,7 @@ from lungnode.errors import UnavailableError, UnusableError
 from lungnode.recipe import Recipe, problem, read_recipe, save_recipe
 from trainer.checkpoint import EpochRecord
 from trainer.manifest import read_manifest, write_manifest
+from trainer.relocation import relocate
 from trainer.samples import Sample
 
 SAMPLES_FILE: Final = "samples.csv"
@@ -100,8 +101,6 @@ class RunFolder:
             UnusableError: The list cannot be read, or a file is not below `root`.
             UnavailableError: The list is away.
         """
-        from trainer.relocation import relocate  # noqa: PLC0415 - only here
-
         samples = read_manifest(self.path / SAMPLES_FILE)
         return relocate(samples, root) if root else samples
 
