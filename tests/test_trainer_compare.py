@@ -26,7 +26,7 @@ def delong_by_definition(labels: NDArray[np.bool_], first: Array, second: Array)
         parts.append((pairs.mean(), pairs.mean(axis=1), pairs.mean(axis=0)))
     covariances = [np.cov(parts[0][side], parts[1][side]) for side in (1, 2)]
     sizes = int(labels.sum()), int((~labels).sum())
-    total = sum(c / n for c, n in zip(covariances, sizes, strict=True))
+    total = covariances[0] / sizes[0] + covariances[1] / sizes[1]
     return parts[1][0] - parts[0][0], total[0, 0] + total[1, 1] - 2 * total[0, 1]
 
 
