@@ -49,9 +49,11 @@ class Network(Part):
     # The stem and so many stages keep their first weights, and their features are made once; 0: nothing does.
     frozen: int = Field(0, ge=0, le=4)
     dropout: float = Field(0.5, ge=0, lt=1)  # before the class-map convolution
-    # A second convolution finds lesions: the mean of so many of its highest cells, of 32 x 32 pixels, is
-    # added to the logit. 0: there is none.
+    spread: bool = False  # how much each feature varies over the map counts as well as its mean
+    # Two convolutions find lesions in cells of 32 x 32 pixels: the mean of so many of the highest cells is
+    # added to the logit. 0: there is no such head.
     lesion_cells: int = Field(0, ge=0)
+    lesion_channels: int = Field(64, ge=1)  # between the two
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

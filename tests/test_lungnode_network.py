@@ -135,22 +135,28 @@ def test_the_logit_is_the_mean_of_the_class_map(
     np.testing.assert_allclose(np.asarray(maps).mean(axis=(1, 2)), np.asarray(logits), rtol=1e-4, atol=1e-3)
 
 
-def test_a_lesion_head_adds_the_mean_of_its_highest_cells(network: Any, gray: NDArray[np.uint8]) -> None:
-    recipe = Network(topology="v1.5", stages=(2, 3), lesion_cells=3)
-    model = network.build_network(recipe, SIZE, findings=2)
+def test_spread_and_lesion_head_add_what_they_say(network: Any, gray: NDArray[np.uint8]) -> None:
     import keras  # noqa: PLC0415 - see the fixture
 
-    whole = keras.Model(model.input, [*model.outputs, model.get_layer("class_map").output])
+    recipe = Network(topology="v1.5", stages=(2, 3), lesion_cells=3, lesion_channels=5, spread=True)
+    model = network.build_network(recipe, SIZE, findings=2)
+    whole = keras.Model(model.input, [*model.outputs, model.get_layer("dropout").input])
+    weights = network.get_weights(model)
 
-    lesions, logits, maps = (np.asarray(o) for o in whole(gray[None, ..., None].astype(np.float32)))
+    maps, logits, features = (np.asarray(o)[0] for o in whole(gray[None, ..., None].astype(np.float32)))
 
     # Cells of 4 x 4 places of stage 2; those at the border are cut alike on both sides, the odd one below.
-    side = lesions.shape[1]
-    before = (-side % 4) // 2
-    bounds = [slice(max(0, at), at + 4) for at in range(-before, side, 4)]
-    cells = np.array([[lesions[0, rows, columns].mean(axis=(0, 1)) for columns in bounds] for rows in bounds])
-    highest = np.sort(cells.reshape(-1, 2), axis=0)[-3:].mean(axis=0)
-    np.testing.assert_allclose(logits[0], maps[0].mean(axis=(0, 1)) + highest, rtol=1e-4, atol=1e-4)
+    side = features.shape[0]
+    bounds = [slice(max(0, at), at + 4) for at in range(-((-side % 4) // 2), side, 4)]
+    cells = np.array([[features[rows, columns].mean(axis=(0, 1)) for columns in bounds] for rows in bounds])
+    hidden = cells @ weights["lesion_hidden.weight"][..., 0, 0].T + weights["lesion_hidden.bias"]
+    lesions = hidden.clip(0) @ weights["lesion_map.weight"][..., 0, 0].T + weights["lesion_map.bias"]
+    highest = np.sort(lesions.reshape(-1, 2), axis=0)[-3:].mean(axis=0)
+    mean, spread = features.mean(axis=(0, 1)), features.std(axis=(0, 1))
+    linear = weights["class_map.weight"][..., 0, 0] @ mean + weights["class_map.bias"]
+    linear += weights["spread.weight"][..., 0, 0] @ spread
+    np.testing.assert_allclose(maps, lesions, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(logits, [*(linear + highest), *highest], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", "vgg16", "googlenet"])

@@ -1,9 +1,12 @@
 """The head: class maps from features, and the finding's logit from them.
 
 An added 1x1 convolution turns features into one map per finding, whose mean is the logit: the map is the
-class activation map and shows what each place added to the logit. With a lesion head, a second convolution
-says of each place whether it shows a lesion, and the mean of its highest cells is added to the logit: a small
-lesion counts as much in a large lung as in a small one. Its map is then the one that is shown.
+class activation map and shows what each place added to the logit. Two things can be added to the logit:
+
+- the *spread*: a linear function of how much each feature varies over the map, which has no place;
+- the *lesion head*: two convolutions on cells of the map say of each cell whether it shows a lesion, and the
+  mean of the highest cells counts: a small lesion counts as much in a large lung as in a small one. The map
+  that is shown is then that of the cells.
 """
 
 from typing import Any, Final
@@ -13,28 +16,39 @@ from keras import layers, ops
 from lungnode.recipe import Network
 
 HEAD: Final = "class_map"
-LESION_HEAD: Final = "lesion_map"
-HEADS: Final = (HEAD, LESION_HEAD)  # convolutions of the head; all others are the backbone's
+SPREAD: Final = "spread"
+LESION_HIDDEN: Final = "lesion_hidden"
+LESION_MAP: Final = "lesion_map"
+HEADS: Final = (HEAD, SPREAD, LESION_HIDDEN, LESION_MAP)  # all other convolutions are the backbone's
+FEATURES: Final = "dropout"  # the layer whose input is the features
 CELL: Final = 32  # rows and columns of the input: the stride of stage 4
 STRIDES: Final = (4, 8, 16, 32)  # of stages 1 to 4
+TINY: Final = 1e-6  # of a variance, whose root has no slope at 0
 
 
 def add_head(maps: list[Any], findings: int, network: Network) -> list[Any]:
-    """Return class maps (n, rows, columns, findings) and logits (n, findings).
+    """Return class maps (n, rows, columns, findings) and logits.
+
+    Logits are (n, findings); with a lesion head (n, 2 * findings), its own part of each behind them.
 
     Args:
         maps: Of each stage that is read; they are brought to the size of the first.
         findings: Number of class maps.
         network: Of the recipe.
     """
-    features = layers.Dropout(network.dropout, name="dropout")(join_maps(maps))
+    features = layers.Dropout(network.dropout, name=FEATURES)(join_maps(maps))
     class_maps = layers.Conv2D(findings, 1, name=HEAD)(features)
     logits = layers.GlobalAveragePooling2D(name="logit")(class_maps)
+    if network.spread:
+        weighed = layers.Conv2D(findings, 1, use_bias=False, name=SPREAD)(measure_spread(features))
+        logits = layers.Add()([logits, layers.Flatten()(weighed)])
     if not network.lesion_cells:
         return [class_maps, logits]
-    lesion_maps = layers.Conv2D(findings, 1, name=LESION_HEAD)(features)
-    highest = _mean_of_highest(pool_cells(lesion_maps, network), network.lesion_cells)
-    return [lesion_maps, layers.Add(name="evidence")([logits, highest])]
+    cells = pool_cells(features, network)
+    hidden = layers.Conv2D(network.lesion_channels, 1, activation="relu", name=LESION_HIDDEN)(cells)
+    lesion_maps = layers.Conv2D(findings, 1, name=LESION_MAP)(hidden)
+    highest = _mean_of_highest(lesion_maps, network.lesion_cells)
+    return [lesion_maps, layers.Concatenate(name="evidence")([layers.Add()([logits, highest]), highest])]
 
 
 def join_maps(maps: list[Any]) -> Any:
@@ -45,10 +59,17 @@ def join_maps(maps: list[Any]) -> Any:
     return layers.Concatenate()([layers.Resizing(rows, columns, interpolation="bilinear")(m) for m in maps])
 
 
-def pool_cells(maps: Any, network: Network) -> Any:
-    """Average maps of the first stage that is read over cells; cells at the border may be smaller."""
+def measure_spread(features: Any) -> Any:
+    """Return the standard deviation of each feature over the map, (n, 1, 1, channels)."""
+    mean = layers.GlobalAveragePooling2D(keepdims=True)(features)
+    square = ops.square(layers.Subtract()([features, mean]))
+    return ops.sqrt(layers.GlobalAveragePooling2D(keepdims=True)(square) + TINY)
+
+
+def pool_cells(features: Any, network: Network) -> Any:
+    """Average features over cells of 32 x 32 pixels of the input; cells at the border may be smaller."""
     side = CELL // STRIDES[network.stages[0] - 1]
-    return layers.AveragePooling2D(side, padding="same", name=f"cells_{maps.shape[-1]}")(maps)
+    return layers.AveragePooling2D(side, padding="same", name="cells")(features)
 
 
 def _mean_of_highest(cells: Any, count: int) -> Any:
