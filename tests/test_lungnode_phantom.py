@@ -175,3 +175,16 @@ def test_the_command_never_mixes_two_studies_in_a_folder(tmp_path: Path) -> None
 
     assert str(done.exception) == f"The folder {tmp_path}/out is not empty; a phantom needs one of its own."
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_another_seed_is_another_patient(tmp_path: Path) -> None:
+    app = typer.Typer()
+    register(app)
+
+    for seed in ("0", "1"):
+        CliRunner().invoke(app, [str(tmp_path / seed), "--slices", "1", "--seed", seed])
+
+    assert [dcmread(tmp_path / seed / "0001.dcm").PatientID for seed in ("0", "1")] == [
+        "PHANTOM-0",
+        "PHANTOM-1",
+    ]

@@ -20,12 +20,13 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another patient.")] = 0,
 ) -> None:
     """Write a synthetic chest CT study: valid DICOM, Hounsfield units, no patient."""
-    from lungnode.phantom import phantom_study  # noqa: PLC0415 - loads SciPy
+    from lungnode.phantom import Patient, phantom_study  # noqa: PLC0415 - loads SciPy
 
     try:
         if out.is_dir() and any(out.iterdir()):
             raise UnusableError(f"The folder {out} is not empty; a phantom needs one of its own.")
-        study = phantom_study(out, slices, lesions, seed)
+        patient = Patient(patient_id=f"PHANTOM-{seed}")
+        study = phantom_study(out, slices, lesions, seed, patient=patient)
     except OSError as error:
         raise UnusableError(f"The folder {out} cannot be written: {error.strerror}.") from error
     typer.echo(
