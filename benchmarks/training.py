@@ -74,7 +74,8 @@ def _sample(source: Path, path: Path, number: int) -> Sample:
 
 def measure(network: dict[str, Any], samples: Sequence[Sample], folder: Path) -> list[str]:
     """Return the cells of one network's row."""
-    from trainer.bench import make_task, open_bench  # noqa: PLC0415 - TensorFlow
+    from trainer.bench import make_task  # noqa: PLC0415 - TensorFlow
+    from trainer.workbench import open_bench  # noqa: PLC0415
 
     parts = {"network": Network(init="random", **network), "name": "benchmark"}
     recipe = Recipe.model_validate(parts | {"training": {"epochs": 2, "patience": 2}})

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from lungnode.errors import UnusableError
@@ -23,16 +25,40 @@ IDENTITY: Final = (
 SHIPPED_MODEL: Final = Path(__file__).parent / "model"
 
 
-class Decision(Part):
-    """From the network's logit to a verdict; measured on validation data, never on test data."""
+Outputs = NDArray[np.floating[Any]]  # shape (n, 1): logits; or (n, 2), the lesion head's part behind them
 
-    slope: float = Field(1.0, gt=0)  # of the calibration: a calibrated logit is slope * logit + intercept
+
+class Reading(Part):
+    """How the network's outputs become a calibrated logit."""
+
+    slope: float = Field(1.0, ge=0)  # of the network's logit
     intercept: float = 0.0
+    lesions: float = 0.0  # added for what the lesion head says
+
+    def logits(self, outputs: Outputs) -> NDArray[np.float64]:
+        """Return the calibrated logit of each slice."""
+        logits: NDArray[np.float64] = self.slope * outputs[:, 0].astype(np.float64) + self.intercept
+        return logits + self.lesions * outputs[:, 1] if self.lesions else logits
+
+    @property
+    def map_slope(self) -> float:
+        """How much a place of the class map counts."""
+        return self.slope + self.lesions
+
+
+class Decision(Reading):
+    """From the network's outputs to a verdict; measured on validation data, never on test data."""
+
+    study: Reading | None = None  # of a study's slices; None: they are read as pictures that stand alone
     threshold: float = Field(0.5, ge=0, le=1)  # a probability from here on is positive
     study_offset: float = (
         0.0  # calibrated logit taken off a study's: healthy lungs have suspicious slices, too
     )
     map_scale: float = Field(1.0, gt=0)  # calibrated class-map activation that is shown at full strength
+
+    def reading(self, *, alone: bool) -> Reading:
+        """Return how a slice is read; `alone` says that no study surrounds it."""
+        return self if alone or self.study is None else self.study
 
 
 class Manifest(Part):

@@ -79,7 +79,8 @@ class Training(Part):
     """How the weights are found."""
 
     seed: int = 0
-    optimizer: Literal["sgd", "adamw"] = "sgd"  # SGD is the paper's
+    # SGD is the paper's. "exact" fits a head on frozen stages to its optimum, with all views at once.
+    optimizer: Literal["sgd", "adamw", "exact"] = "sgd"
     learning_rate: float = Field(0.001, gt=0)  # the paper's
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -94,14 +95,17 @@ class Training(Part):
     # default, for a small batch measures badly; a network that starts from random weights has none to keep.
     new_statistics: bool = False
     average: float = Field(0.0, ge=0, lt=1)  # decay of the moving average of weights; 0: none
+    # Of an exact head: how much what the whole map says counts beside the lesions.
+    whole_weight: float = Field(1.0, gt=0)
 
 
 class StudyRule(Part):
     """From the slices of a study to its probability."""
 
-    suspicious_share: float = Field(
-        0.1, gt=0, le=1
-    )  # of the lung's slices: the study is judged by their mean
+    # The study is judged by the mean of the most suspicious share of the lung's slices.
+    suspicious_share: float = Field(0.1, gt=0, le=1)
+    # With a lesion head: so much of what the whole map says counts in a slice of a study, beside the lesions.
+    whole_share: float = Field(1.0, ge=0, le=1)
 
 
 class Recipe(Part):
@@ -113,6 +117,17 @@ class Recipe(Part):
     data: Data = Data()
     training: Training = Training()
     study: StudyRule = StudyRule()
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> Self:
+        exact = self.training.optimizer == "exact"
+        if exact and self.network.frozen < max(self.network.stages):
+            raise ValueError("an exact head needs network.frozen to be the last of network.stages")
+        if self.network.lesion_cells and not (exact and self.data.painted):
+            raise ValueError(
+                "network.lesion_cells needs data.painted, which shows lesions, and training.optimizer exact"
+            )
+        return self
 
 
 def save_recipe(recipe: Recipe, folder: Path) -> None:

@@ -31,8 +31,11 @@ class Model(Protocol):
         """Slices that go through the network at once."""
         ...
 
-    def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
-        """Return each slice's probability and class map; slices do not influence each other."""
+    def predict(self, slices: Slices, *, alone: bool = False) -> tuple[Probabilities, ClassMaps]:
+        """Return each slice's probability and class map; slices do not influence each other.
+
+        `alone` says that they are pictures, which no study surrounds: they may be read otherwise.
+        """
         ...
 
 
@@ -108,7 +111,7 @@ class _TensorFlowModel:
     def batch(self) -> int:
         return self._batch
 
-    def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
+    def predict(self, slices: Slices, *, alone: bool = False) -> tuple[Probabilities, ClassMaps]:
         if slices.shape[1:] != (self._info.size, self._info.size) or slices.dtype != np.uint8:
             size = self._info.size
             raise ValueError(
@@ -122,12 +125,12 @@ class _TensorFlowModel:
             filled[: len(part), ..., 0] = part
             class_maps, logit = self._run(filled)
             maps.append(np.asarray(class_maps)[: len(part), ..., 0])
-            logits.append(np.asarray(logit)[: len(part), 0])
+            logits.append(np.asarray(logit)[: len(part)])
         if not logits:
             return np.zeros(0, np.float32), np.zeros((0, 1, 1), np.float32)
-        slope, intercept = self._info.decision.slope, self._info.decision.intercept
-        calibrated = np.concatenate(logits) * np.float32(slope) + np.float32(intercept)
-        return sigmoid(calibrated), np.concatenate(maps) * np.float32(slope)
+        reading = self._info.decision.reading(alone=alone)
+        calibrated = reading.logits(np.concatenate(logits)).astype(np.float32)
+        return sigmoid(calibrated), np.concatenate(maps) * np.float32(reading.map_slope)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> Probabilities:

@@ -38,7 +38,12 @@ class OneProbability:
         )
     )
 
-    def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
+    def predict(
+        self,
+        slices: Slices,
+        *,
+        alone: bool = False,  # noqa: ARG002 - it reads all alike
+    ) -> tuple[Probabilities, ClassMaps]:
         """Answer, or raise."""
         if np.any(slices):  # not the warm-up
             self.before_predict()

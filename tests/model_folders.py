@@ -57,7 +57,12 @@ class ToyModel:
     before_predict: Callable[[], object] = lambda: None
     seen: list[Slices] = field(default_factory=list)
 
-    def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
+    def predict(
+        self,
+        slices: Slices,
+        *,
+        alone: bool = False,  # noqa: ARG002 - it reads all alike
+    ) -> tuple[Probabilities, ClassMaps]:
         """Answer, or raise."""
         if np.any(slices):  # not the warm-up
             self.before_predict()

@@ -47,7 +47,13 @@ class Watched:
     def outputs(self, cases: Sequence[Any]) -> tuple[Any, Any]:
         """Return the number of each slice as its logit."""
         logits = np.array([float(case.sample.path.stem) for case in cases])
-        return np.ones((len(cases), 2, 2), np.float32), logits
+        return np.ones((len(cases), 2, 2), np.float32), logits[:, np.newaxis]
+
+    def unseen(self, task: Any) -> Any:
+        """Judge the validation cases."""
+        from trainer.bench import Judged  # noqa: PLC0415 - TensorFlow
+
+        return Judged(task.validation, *self.outputs(task.validation))
 
 
 def test_no_patient_is_trained_on_and_judged(module: Any, samples: list[Sample]) -> None:
@@ -55,7 +61,9 @@ def test_no_patient_is_trained_on_and_judged(module: Any, samples: list[Sample])
 
     found = module.cross_validate(samples, 3, 0, module.Trial(small_recipe(), bench))
 
-    assert found.logits.tolist() == [float(number) for number in range(24)]
+    readings = [found.decisions[fold] for fold in found.folds]
+    calibrated = [each.slope * number + each.intercept for number, each in enumerate(readings)]
+    assert found.logits.tolist() == pytest.approx(calibrated)
     assert len(bench.trained) == 3
     for sample, fold in zip(samples, found.folds, strict=True):
         assert sample.group not in {each.group for each in bench.trained[fold]}
@@ -104,8 +112,8 @@ def test_a_part_that_was_measured_is_not_trained_again(
 
 
 def test_thresholds_of_folds_become_one_half(module: Any, samples: list[Sample]) -> None:
-    decisions = (Decision(slope=2, intercept=1, threshold=0.5), Decision(threshold=0.8))
-    held_out = module.HeldOut(tuple(samples[:2]), np.array([0.0, np.log(4)]), (0, 1), decisions)
+    decisions = (Decision(threshold=0.5), Decision(threshold=0.8))
+    held_out = module.HeldOut(tuple(samples[:2]), np.array([1.0, np.log(4)]), (0, 1), decisions)
 
     # By hand: 1 / (1 + exp(-1)); the logit of 0.8 is log 4, so the second stands at its threshold.
     assert held_out.probabilities == pytest.approx([0.731059, 0.8])
@@ -133,7 +141,7 @@ def test_verdicts_are_by_each_threshold_and_ranks_by_probability(module: Any, sa
 def test_folds_share_features_and_each_starts_from_the_first_weights(
     module: Any, samples: list[Sample], tmp_path: Path
 ) -> None:
-    from trainer.bench import open_bench  # noqa: PLC0415 - TensorFlow
+    from trainer.workbench import open_bench  # noqa: PLC0415 - TensorFlow
 
     recipe = small_recipe(frozen=1, epochs=1)
     bench = open_bench(recipe, tmp_path / "features", Silence())

@@ -23,7 +23,12 @@ class MeanGray:
         """What it claims to be."""
         return ModelInfo("mean gray", "1", "cd" * 32, self.recipe, self.decision)
 
-    def predict(self, slices: Slices) -> tuple[Probabilities, ClassMaps]:
+    def predict(
+        self,
+        slices: Slices,
+        *,
+        alone: bool = False,  # noqa: ARG002 - it reads all alike
+    ) -> tuple[Probabilities, ClassMaps]:
         """Answer."""
         self.batches.append(len(slices))
         probabilities = (slices.mean(axis=(1, 2)) / 255).astype(np.float32)

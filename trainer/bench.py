@@ -44,6 +44,15 @@ KERNEL: Final = 4  # dimensions of a convolution's kernel
 
 
 @dataclass(frozen=True)
+class Judged:
+    """Cases, and what a network says of them that did not learn from them."""
+
+    cases: Sequence[Case]
+    class_maps: Array  # shape (n, rows, columns)
+    outputs: Array  # shape (n, 1), logits; or (n, 2), the lesion head's part behind them
+
+
+@dataclass(frozen=True)
 class Task:
     """What is learnt from, and what says when to stop."""
 
@@ -195,7 +204,7 @@ class Bench:
             cases: Whatever they are learnt by.
 
         Returns:
-            The class maps (n, rows, columns) of the first way, and the mean logits of all (n,).
+            The class maps (n, rows, columns) of the first way, and the network's mean outputs (n, 1 or 2).
 
         Raises:
             UnusableError: A slice cannot be read.
@@ -207,10 +216,20 @@ class Bench:
             features = self._maker.store.take(keys[start : start + self._recipe.training.batch])
             class_maps, logit = self._learner.infer(tuple(features))
             maps.append(np.asarray(class_maps)[..., 0])
-            logits.append(np.asarray(logit)[:, 0])
+            logits.append(np.asarray(logit))
         begins = np.cumsum([0, *(len(case.judged) for case in cases[:-1])])
-        joined = np.add.reduceat(np.concatenate(logits), begins) / [len(case.judged) for case in cases]
+        counts = np.array([len(case.judged) for case in cases])
+        joined = np.add.reduceat(np.concatenate(logits), begins) / counts[:, np.newaxis]
         return np.concatenate(maps)[begins], joined
+
+    def unseen(self, task: Task) -> Judged:
+        """Judge what was not learnt from: the validation cases.
+
+        Raises:
+            UnusableError: A slice cannot be read.
+            UnavailableError: A slice is away, or the disk is full.
+        """
+        return Judged(task.validation, *self.outputs(task.validation))
 
     def weights(self) -> Weights:
         """Return the weights of the whole network."""
@@ -265,25 +284,6 @@ def _extractor(trunk: Any, recipe: Recipe) -> Extract:
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
     return extract
-
-
-def open_bench(recipe: Recipe, cache: Path, progress: Progress, first: Path | None = None) -> Bench:
-    """Build the network of a recipe on the devices of this machine.
-
-    Args:
-        recipe: Of the training.
-        cache: Folder of all stores of features.
-        progress: Hears what is done.
-        first: File of the first weights, instead of the recipe's.
-
-    Raises:
-        UnusableError: The first weights cannot be used.
-        UnavailableError: The cache cannot be used.
-    """
-    strategy = choose_strategy()
-    with strategy.scope():
-        network = first_network(with_init(recipe, first) if first else recipe)
-    return Bench(recipe, network, cache, progress, strategy)
 
 
 def with_init(recipe: Recipe, init: Path | str) -> Recipe:

@@ -6,44 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from lungnode.model_folder import CARD_FILE, METRICS_FILE, WEIGHTS_FILE, Decision, Manifest, save_manifest
+from lungnode.model_folder import CARD_FILE, METRICS_FILE, WEIGHTS_FILE, Manifest, save_manifest
 from lungnode.network import Weights, write_weights
 from lungnode.recipe import Recipe, save_recipe
 from lungnode.runtime import load_model
-from trainer.bench import Bench
-from trainer.calibration import calibrate, map_scale, study_offset
 from trainer.card import describe_samples, render_card
 from trainer.document import document
 from trainer.evaluate import evaluate
-from trainer.features import Case
-from trainer.plan import balanced_weights
 from trainer.samples import Sample, Split
 
 SHOWN_SLICES: Final = 200  # on which the heatmap's scale is measured
-
-
-def decide(bench: Bench, validation: Sequence[Case], recipe: Recipe) -> Decision:
-    """Choose calibration, threshold, study rule and heatmap scale on validation data alone.
-
-    Raises:
-        UnusableError: A class is missing.
-    """
-    class_maps, found = bench.outputs(validation)
-    logits = found.astype(np.float64)
-    labels = np.array([case.positive for case in validation])
-    weights = balanced_weights([c.sample.source for c in validation], labels, recipe.data.source_weights)
-    balance = weights.astype(np.float64) if recipe.data.source_weights else None
-    decision = calibrate(logits, labels, balance)
-    healthy = decision.slope * logits[[c.sample.healthy_scan for c in validation]] + decision.intercept
-    sick = class_maps[labels][:: max(1, int(labels.sum()) // SHOWN_SLICES)]
-    return decision.model_copy(
-        update={
-            "study_offset": study_offset(healthy, recipe.study.suspicious_share, decision.threshold),
-            "map_scale": map_scale(sick * np.float32(decision.slope)),
-        }
-    )
 
 
 def write_candidate(

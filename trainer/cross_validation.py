@@ -19,15 +19,16 @@ from lungnode.errors import UnusableError
 from lungnode.model_folder import Decision
 from lungnode.recipe import Recipe
 from lungnode.study_rule import CERTAIN
-from trainer.bench import Bench, make_task
+from trainer.bench import make_task
 from trainer.calibration import probabilities
-from trainer.candidate import decide
+from trainer.decide import decide
 from trainer.features import list_cases
 from trainer.folds import grouped_folds
 from trainer.manifest import digest_samples
 from trainer.metrics import Scores
 from trainer.samples import Sample, Split
 from trainer.splits import check_classes, split_samples
+from trainer.workbench import Workbench
 
 NO_FOLD: Final = -1
 
@@ -37,15 +38,14 @@ class HeldOut:
     """What was said of samples by networks that never saw their patients."""
 
     samples: tuple[Sample, ...]
-    logits: Scores  # of the network, not calibrated
+    logits: Scores  # calibrated
     folds: tuple[int, ...]  # which part judged the sample
     decisions: tuple[Decision, ...]  # of each part
 
     @property
     def probabilities(self) -> Scores:
         """The calibrated probability of each sample."""
-        found: Scores = probabilities(self._calibrated())
-        return found
+        return probabilities(self.logits)
 
     @property
     def scores(self) -> Scores:
@@ -55,14 +55,7 @@ class HeldOut:
         """
         thresholds = np.array([self.decisions[fold].threshold for fold in self.folds])
         certain = thresholds.clip(CERTAIN, 1 - CERTAIN)
-        found: Scores = probabilities(self._calibrated() - np.log(certain / (1 - certain)))
-        return found
-
-    def _calibrated(self) -> Scores:
-        slopes = np.array([self.decisions[fold].slope for fold in self.folds])
-        intercepts = np.array([self.decisions[fold].intercept for fold in self.folds])
-        calibrated: Scores = slopes * self.logits + intercepts
-        return calibrated
+        return probabilities(self.logits - np.log(certain / (1 - certain)))
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ class Trial:
     """What measures a recipe."""
 
     recipe: Recipe
-    bench: Bench
+    bench: Workbench
     results: Path | None = None  # folder of finished parts; None: they are not kept
 
 
@@ -170,9 +163,13 @@ def _result(part: Part, trial: Trial) -> tuple[Scores, Decision]:
 def _train(part: Part, trial: Trial) -> tuple[Scores, Decision]:
     task = make_task(part.split(trial.recipe), trial.recipe)
     trial.bench.fit(task)
-    decision = decide(trial.bench, task.validation, trial.recipe)
-    _, logits = trial.bench.outputs(list_cases(part.held_out, trial.recipe, learnt=False))
-    return logits.astype(np.float64), decision
+    decision = decide(trial.bench.unseen(task), trial.recipe)
+    _, outputs = trial.bench.outputs(list_cases(part.held_out, trial.recipe, learnt=False))
+    logits = np.zeros(len(outputs))
+    of_study = np.array([bool(sample.study) for sample in part.held_out])
+    for rows, alone in ((~of_study, True), (of_study, False)):
+        logits[rows] = decision.reading(alone=alone).logits(outputs[rows])
+    return logits, decision
 
 
 def by_source(samples: Sequence[Sample]) -> Iterator[str]:

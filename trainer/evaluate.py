@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +50,12 @@ class Evaluation:
     test_set: str = ""  # name of the frozen set
 
     def logits(self) -> Scores:
-        """Return the slices' logits as the network gives them, before calibration."""
+        """Return the slices' logits in the network's own unit, before calibration."""
         clipped = self.slices.scores.clip(CERTAIN, 1 - CERTAIN)
-        decision = self.info.decision
-        logits: Scores = (np.log(clipped / (1 - clipped)) - decision.intercept) / decision.slope
+        readings = [self.info.decision.reading(alone=not sample.study) for sample in self.samples]
+        intercepts = np.array([reading.intercept for reading in readings])
+        slopes = np.array([reading.map_slope for reading in readings])
+        logits: Scores = (np.log(clipped / (1 - clipped)) - intercepts) / slopes
         return logits
 
 
@@ -110,21 +112,27 @@ class Seen:
     gray: Gray
     box: Box
     images: NDArray[np.uint8]  # shape (views, size, size)
+    alone: bool  # no study surrounds it
 
 
 def look(gray: Gray, sample: Sample, info: ModelInfo) -> Seen:
     """Look at a slice in the ways of the recipe."""
-    ways = ways_of(info.recipe.input, alone=not sample.study)
-    places = [find_place(gray, way, info.recipe.input) for way in ways]
-    return Seen(gray, places[0].box, np.stack([place.take(gray) for place in places]))
+    alone = not sample.study
+    places = [find_place(gray, way, info.recipe.input) for way in ways_of(info.recipe.input, alone=alone)]
+    return Seen(gray, places[0].box, np.stack([place.take(gray) for place in places]), alone)
 
 
 def predict(model: Model, seen: Sequence[Seen]) -> tuple[Probabilities, ClassMaps]:
     """Return the probability of each slice, and the class map of the first way it was looked at."""
-    each, class_maps = model.predict(np.concatenate([slice_.images for slice_ in seen]))
-    ends = np.cumsum([len(slice_.images) for slice_ in seen])
-    joined = [join_views(views[np.newaxis]) for views in np.split(each, ends[:-1])]
-    return np.concatenate(joined), class_maps[[0, *ends[:-1]]]
+    found: dict[int, tuple[Any, Any]] = {}
+    for alone in {slice_.alone for slice_ in seen}:
+        rows = [row for row, slice_ in enumerate(seen) if slice_.alone is alone]
+        each, class_maps = model.predict(np.concatenate([seen[row].images for row in rows]), alone=alone)
+        views = len(seen[rows[0]].images)  # as many of each, for they are looked at alike
+        joined = join_views(each.reshape(-1, views))
+        found |= {row: (joined[at], class_maps[at * views]) for at, row in enumerate(rows)}
+    ordered = [found[row] for row in range(len(seen))]
+    return np.array([each for each, _ in ordered], np.float32), np.stack([shown for _, shown in ordered])
 
 
 def _parts(samples: Sequence[Sample], info: ModelInfo) -> Iterator[list[Seen]]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from lungnode.recipe import Recipe
 from lungnode.study_rule import study_probability
-from trainer.bench import open_bench, with_init
+from trainer.bench import with_init
 from trainer.card import figures_table
 from trainer.cross_validation import HeldOut, Trial, by_source, cross_validate, leave_out
 from trainer.dataset import Draw, collect
@@ -30,6 +30,7 @@ from trainer.metrics import Scores
 from trainer.progress import LoggedProgress, Progress
 from trainer.recipes import load_recipe
 from trainer.samples import Collection, Sample
+from trainer.workbench import open_bench
 
 HALF: Final = 0.5  # the threshold of HeldOut.scores
 _LOG = logging.getLogger(__name__)

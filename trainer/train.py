@@ -15,16 +15,18 @@ from lungnode.errors import LungnodeError
 from lungnode.model_folder import Manifest
 from lungnode.network import get_weights, write_weights
 from lungnode.recipe import Recipe
-from trainer.bench import first_network, make_task, open_bench, with_init
-from trainer.candidate import decide, describe_candidate, write_candidate
+from trainer.bench import first_network, make_task, with_init
+from trainer.candidate import describe_candidate, write_candidate
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.curves import draw_curves
+from trainer.decide import decide
 from trainer.environment import describe_environment
 from trainer.initial import IMAGENET, RANDOM
 from trainer.manifest import digest_samples
 from trainer.progress import Progress
 from trainer.run_folder import LICENSES, RunFolder, RunInfo, new_run, write_json
 from trainer.samples import Sample
+from trainer.workbench import open_bench
 
 
 def begin(path: Path, info: RunInfo, recipe: Recipe, samples: Sequence[Sample], weights: Path) -> RunFolder:
@@ -97,7 +99,7 @@ def _train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Pro
     manifest = Manifest(
         name=run.info().name,
         version=run.info().version,
-        decision=decide(bench, task.validation, recipe),
+        decision=decide(bench.unseen(task), recipe),
         data=_digests(samples),
     )
     staged = run.path / ".model.part"

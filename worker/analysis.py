@@ -176,7 +176,7 @@ def picture_findings(grays: Sequence[Gray], model: Model, conduct: Conduct) -> l
     ways = ways_of(recipe, alone=True)
     places = [[find_place(gray, way, recipe) for way in ways] for gray in grays]
     slices = np.stack([at.take(gray) for gray, each in zip(grays, places, strict=True) for at in each])
-    seen = predict(model, slices, conduct)
+    seen = predict(model, slices, conduct, alone=True)
     probabilities = join_views(seen.probabilities.reshape(-1, len(ways)))
     class_maps = seen.class_maps[:: len(ways)]  # of the first way, which the heatmap shows
     boxes = [each[0].box for each in places]
@@ -203,11 +203,11 @@ class Predicted:
     class_maps: ClassMaps  # in [0, 1] on the one scale of all studies
 
 
-def predict(model: Model, slices: Slices, conduct: Conduct) -> Predicted:
+def predict(model: Model, slices: Slices, conduct: Conduct, *, alone: bool = False) -> Predicted:
     """Predict in batches, so that the run can be stopped between two."""
     parts = []
     for start in range(0, len(slices), model.batch):
-        parts.append(model.predict(slices[start : start + model.batch]))
+        parts.append(model.predict(slices[start : start + model.batch], alone=alone))
         conduct.proceed("predict", min(start + model.batch, len(slices)), len(slices))
     probabilities, class_maps = zip(*parts, strict=True)
     shown = show_maps(np.concatenate(class_maps), model.info.decision.map_scale)

@@ -177,10 +177,10 @@ def _train(settings: Settings, found: "RunFolder", dataset: Dataset, *, as_json:
 
 def _measure(settings: Settings, wanted: Wanted, dataset: Dataset, recipe: Recipe, *, as_json: bool) -> None:
     """Cross-validate over the samples of training and validation, never of a test, and print the figures."""
-    from trainer.bench import open_bench  # noqa: PLC0415 - TensorFlow is loaded quietly first
     from trainer.card import figures_table  # noqa: PLC0415
     from trainer.cross_validation import Trial, cross_validate  # noqa: PLC0415
     from trainer.experiment import held_out_figures  # noqa: PLC0415
+    from trainer.workbench import open_bench  # noqa: PLC0415 - TensorFlow is loaded quietly first
 
     weights = _weights(settings, recipe)
     samples = [sample for sample in dataset.samples if sample.split is not Split.TEST]

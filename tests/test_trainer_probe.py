@@ -1,0 +1,132 @@
+"""A head that is fitted exactly: what is said of it on the bench is what the network then says."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lungnode.model_folder import describe_model
+from lungnode.recipe import Recipe
+from lungnode.runtime import load_model, load_tensorflow
+from tests.training_data import SIZE, draw_slices, small_recipe
+from trainer.evaluate import evaluate
+from trainer.metrics import auc
+from trainer.progress import Silence
+from trainer.samples import Sample
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Any:
+    load_tensorflow()
+    import trainer.train as module  # noqa: PLC0415 - TensorFlow takes seconds to import
+
+    return module
+
+
+def exact_recipe(**network: Any) -> Recipe:
+    small = small_recipe(frozen=1, optimizer="exact", weight_decay=0.1).model_dump()
+    small["network"] |= {"spread": True} | network
+    small["input"] |= {"views": ["crop", "whole mirrored"]}
+    small["data"] |= {"painted": bool(network.get("lesion_cells"))}
+    return Recipe.model_validate(small)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    return draw_slices(tmp_path_factory.mktemp("slices"), 32)
+
+
+def fitted(trainer: Any, folder: Path, samples: list[Sample], recipe: Recipe) -> Any:
+    from trainer.run_folder import RunInfo  # noqa: PLC0415 - TensorFlow
+
+    run = trainer.begin(folder / "run", RunInfo(name="exact", version="1"), recipe, samples, Path())
+    return trainer.train(run, samples, folder / "cache", Silence())
+
+
+def test_the_model_says_of_pictures_what_was_said_of_them_on_the_bench(
+    trainer: Any, samples: list[Sample], tmp_path: Path
+) -> None:
+    from trainer.bench import make_task  # noqa: PLC0415 - TensorFlow
+    from trainer.features import list_cases  # noqa: PLC0415
+    from trainer.workbench import open_bench  # noqa: PLC0415
+
+    recipe = exact_recipe()
+    model = fitted(trainer, tmp_path, samples, recipe)
+    from trainer.run_folder import RunFolder  # noqa: PLC0415
+
+    first = RunFolder(tmp_path / "run").first_weights
+    bench = open_bench(recipe, tmp_path / "cache", Silence(), first)
+    bench.fit(make_task(samples, recipe))
+
+    _, outputs = bench.outputs(list_cases(samples, recipe, learnt=False))
+    said = evaluate(load_model(model), samples)
+
+    # Kernels are halved in the file, and the bench encodes as JPEG: the same but for that.
+    expected = describe_model(model).decision.logits(outputs)
+    probabilities = 1 / (1 + np.exp(-expected))
+    np.testing.assert_allclose(said.slices.scores, probabilities, atol=0.08)
+    assert np.corrcoef(said.slices.scores, probabilities)[0, 1] > 0.98
+    assert said.slices.labels.sum() == 16
+
+
+@pytest.mark.usefixtures("trainer")
+def test_what_is_unseen_was_judged_by_heads_that_never_saw_its_patient(
+    samples: list[Sample], tmp_path: Path
+) -> None:
+    from trainer.bench import make_task  # noqa: PLC0415 - TensorFlow
+    from trainer.workbench import open_bench  # noqa: PLC0415
+
+    recipe = exact_recipe()
+    random = np.random.default_rng(0)
+    guessed = [replace(sample, positive=bool(random.integers(2))) for sample in samples]
+    bench = open_bench(recipe, tmp_path / "cache", Silence())
+    task = make_task(guessed, recipe)
+    bench.fit(task)
+
+    judged = bench.unseen(task)
+
+    # Labels that mean nothing can be learnt by heart, but not told of patients that were not seen.
+    labels = np.array([case.positive for case in judged.cases])
+    seen = bench.outputs(list(judged.cases))[1][:, 0]
+    assert len(judged.cases) == len(samples)
+    assert ((seen > 0) == labels).mean() > 0.9
+    assert ((judged.outputs[:, 0] > 0) == labels).mean() < 0.75
+
+
+@pytest.mark.usefixtures("trainer")
+def test_without_a_healthy_scan_the_lesion_head_says_nothing(samples: list[Sample], tmp_path: Path) -> None:
+    from trainer.bench import make_task  # noqa: PLC0415 - TensorFlow
+    from trainer.workbench import open_bench  # noqa: PLC0415
+
+    recipe = exact_recipe(lesion_cells=2)
+    bench = open_bench(recipe, tmp_path / "cache", Silence())
+    task = make_task(samples, recipe)
+
+    bench.fit(task)
+
+    assert bench.unseen(task).outputs.shape == (32, 2)
+    assert not bench.unseen(task).outputs[:, 1].any()
+    assert recipe.network.lesion_cells <= SIZE // 32 * (SIZE // 32)
+
+
+def test_cells_with_lesions_are_told_from_cells_without() -> None:
+    load_tensorflow()
+    from trainer.lesions import choose_cells, fit_lesions, highest_cells, lesion_maps  # noqa: PLC0415
+
+    random = np.random.default_rng(0)
+    cells = random.standard_normal((600, 4, 5, 8)).astype(np.float16) * 3 + 10
+    density = np.where(random.random((600, 4, 5)) < 0.3, 0.5, 0.0).astype(np.float32)
+    cells[density > 0, 2] += 12
+    density[:100] = np.nan
+
+    chosen = choose_cells(cells.reshape(-1, 8), density.ravel(), seed=0)
+    weights = fit_lesions(chosen, 64, seed=0)
+    again = fit_lesions(chosen, 64, seed=0)
+    maps = lesion_maps(cells[500:], weights)
+
+    assert maps.shape == (100, 4, 5)
+    assert auc(maps.ravel().astype(np.float64), density[500:].ravel() > 0) > 0.97
+    assert all(np.array_equal(weights[name], again[name]) for name in weights)
+    assert highest_cells(maps, 2)[0] == pytest.approx(np.sort(maps[0].ravel())[-2:].mean())
