@@ -27,8 +27,9 @@ class Input(Part):
     """From a slice to the network's input; the one definition that worker and trainer share."""
 
     size: int = 299  # rows and columns; the paper's
-    window_center: float = -600.0  # HU
-    window_width: float = 1500.0  # HU
+    # HU. Slices are kept as 8-bit gray in this window, by worker and trainer alike, so there is only one.
+    window_center: float = Field(-600.0, ge=-600.0, le=-600.0)
+    window_width: float = Field(1500.0, ge=1500.0, le=1500.0)
     crop: Literal["paper", "lung"] = "paper"  # 50 of 512 rows at each edge, or the lung's bounding box
     # Ways in which a picture that stands alone is looked at; a study's slice is looked at in the first one.
     views: tuple[Way, ...] = Field(("crop",), min_length=1)
