@@ -26,7 +26,7 @@ class Part(BaseModel):
 class Input(Part):
     """From a slice to the network's input; the one definition that worker and trainer share."""
 
-    size: int = 299  # rows and columns; the paper's
+    size: int = Field(299, ge=32)  # rows and columns, the paper's; a cell of the last stage is 32
     # HU. Slices are kept as 8-bit gray in this window, by worker and trainer alike, so there is only one.
     window_center: float = Field(-600.0, ge=-600.0, le=-600.0)
     window_width: float = Field(1500.0, ge=1500.0, le=1500.0)
@@ -67,8 +67,8 @@ class Data(Part):
     """Which slices are trained on, and how much each counts."""
 
     # Slices drawn from the lung of each study in each epoch: more of negative ones balance the classes.
-    positive_slices: int = 6  # the paper's
-    negative_slices: int = 12  # the paper's
+    positive_slices: int = Field(6, ge=1)  # the paper's
+    negative_slices: int = Field(12, ge=1)  # the paper's
     validation_share: float = Field(0.2, gt=0, lt=1)  # of the patients, where no list says
     label_policy: str = "rt-pcr-first"  # how the labels of a study become one; see docs/training.md
     # How much each collection counts; one that is not named counts 1. Empty: each slice counts alike.
@@ -79,7 +79,7 @@ class Data(Part):
 class Training(Part):
     """How the weights are found."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     # SGD is the paper's. "exact" fits a head on frozen stages to its optimum, with all views at once.
     optimizer: Literal["sgd", "adamw", "exact"] = "sgd"
     learning_rate: float = Field(0.001, gt=0)  # the paper's
