@@ -56,6 +56,17 @@ class Watched:
         return Judged(task.validation, *self.outputs(task.validation))
 
 
+def test_more_folds_than_patients_are_refused_before_anything_is_trained(
+    module: Any, samples: list[Sample]
+) -> None:
+    bench = Watched()
+
+    with pytest.raises(UnusableError, match="13 folds need as many patients, and there are 12"):
+        module.cross_validate(samples, 13, 0, module.Trial(small_recipe(), bench))
+
+    assert not bench.trained
+
+
 def test_no_patient_is_trained_on_and_judged(module: Any, samples: list[Sample]) -> None:
     bench = Watched()
 

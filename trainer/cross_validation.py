@@ -80,10 +80,13 @@ def cross_validate(
         extra: Samples that are trained on in each fold and never judged.
 
     Raises:
-        UnusableError: A fold's training samples lack a class, or it diverged.
+        UnusableError: There are fewer patients than folds, a fold's training samples lack a class, or it
+            diverged.
         UnavailableError: A file is away, or the disk is full.
     """
     groups = [sample.group for sample in samples]
+    if len(set(groups)) < folds:
+        raise UnusableError(f"{folds} folds need as many patients, and there are {len(set(groups))}.")
     parts: list[tuple[list[int], Part]] = []
     for training, held_out in grouped_folds(groups, folds, seed):
         part = Part([samples[row] for row in training], [samples[row] for row in held_out], list(extra))
