@@ -213,6 +213,31 @@ def test_the_licence_of_the_first_weights_travels_and_their_folder_does_not(
     assert run.first_weights.read_bytes() == whole.first_weights.read_bytes()
 
 
+def test_the_licence_in_a_models_folder_travels_with_its_weights(
+    trainer: Any, samples: list[Sample], whole: Any, tmp_path: Path
+) -> None:
+    from trainer.run_folder import RunInfo  # noqa: PLC0415 - TensorFlow
+
+    shutil.copytree(whole.model, tmp_path / "model")
+    (tmp_path / "model/weights.LICENSE.txt").write_text("non-commercial", encoding="utf-8")
+    network = small_recipe().network.model_copy(update={"init": str(tmp_path / "model")})
+    recipe = small_recipe().model_copy(update={"network": network})
+
+    run = trainer.begin(tmp_path / "run", RunInfo(name="small", version="1"), recipe, samples, Path())
+
+    assert [path.read_text(encoding="utf-8") for path in run.licenses] == ["non-commercial"]
+
+
+def test_a_run_without_its_first_weights_is_refused_by_name(
+    trainer: Any, samples: list[Sample], tmp_path: Path
+) -> None:
+    run = begin(trainer, tmp_path / "run", samples)
+    shutil.rmtree(run.path / "state")
+
+    with pytest.raises(UnusableError, match=r"run cannot be taken up: its initial\.safetensors is gone"):
+        trainer.train(run, samples, tmp_path / "cache", Silence())
+
+
 def test_a_slice_that_changed_fails_the_run_and_the_run_says_so(trainer: Any, tmp_path: Path) -> None:
     samples = draw_slices(tmp_path / "slices", 16)
     samples[0] = replace(samples[0], digest="0" * 64)

@@ -123,8 +123,11 @@ class RunFolder:
         """Hold the run while the block works on it; the kernel drops the lock with the process.
 
         Raises:
+            UnusableError: Its state is gone.
             UnavailableError: Another program works on it.
         """
+        if not self.first_weights.exists():
+            raise UnusableError(f"{self.path} cannot be taken up: its {self.first_weights.name} is gone.")
         with (self.path / "state" / "lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -49,10 +49,15 @@ def begin(path: Path, info: RunInfo, recipe: Recipe, samples: Sequence[Sample], 
     with new_run(path, info, named, samples) as run:
         write_weights(get_weights(network), recipe.network, run.first_weights)
         if init not in (RANDOM, IMAGENET):
-            for license_file in sorted((weights / init).parent.glob(LICENSES)):
+            for license_file in sorted(_folder_of(weights / init).glob(LICENSES)):
                 shutil.copyfile(license_file, run.first_weights.parent / license_file.name)
         write_json(run.path / "environment.json", describe_environment())
     return RunFolder(path)
+
+
+def _folder_of(init: Path) -> Path:
+    """Return the folder of first weights: a model's own, or the one that the file lies in."""
+    return init if init.is_dir() else init.parent
 
 
 def train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Progress) -> Path:
@@ -70,6 +75,7 @@ def train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Prog
     """
     with run.locked():
         if run.model.exists():
+            run.end("done")  # it was killed before it could say so
             return run.model
         run.end("running")
         try:
