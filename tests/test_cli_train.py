@@ -82,14 +82,14 @@ def test_lists_give_a_candidate_and_one_json_document(train: Run, images: Path, 
 
 
 def test_a_manifest_keeps_its_splits_and_a_finished_run_can_be_resumed(
-    train: Run, images: Path, tmp_path: Path
+    train: Run, command_line: CommandLine, images: Path, tmp_path: Path
 ) -> None:
     result = train("--manifest", images / "manifest.csv", "--out", tmp_path / "run")
 
     assert result.returncode == 0, result.stderr
     assert f"lungnode models promote {tmp_path / 'run'}" in result.stdout
     assert (tmp_path / "run/samples.csv").read_text(encoding="utf-8").count(",validation,") == 4
-    again = train("--resume", tmp_path / "run", "--json")
+    again = command_line.run(tmp_path / "data", "train", "--resume", tmp_path / "run", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["name"] == "small"
 
@@ -109,6 +109,8 @@ def test_folds_print_figures_and_leave_no_run(train: Run, images: Path, tmp_path
         (["--recipe", "worst"], 1, "There is no recipe 'worst'"),
         (["--init", "nowhere.npz"], 1, "There are no initial weights"),
         (["--folds", "1"], 2, "--folds is at least 2"),
+        (["--name", "../mine"], 1, "name '../mine' cannot name a folder"),
+        (["--folds", "2", "--out", "run"], 2, "goes with none of --resume, --name and --out"),
         (["--resume", "nowhere"], 2, "--resume knows its slices"),
         (["--manifest", "list.csv"], 2, "Name either --manifest"),
     ],
@@ -121,6 +123,26 @@ def test_wrong_use_is_one_sentence_and_writes_nothing(
     assert result.returncode == code
     assert sentence in " ".join(result.stderr.replace("│", " ").split())
     assert written(tmp_path) == []
+
+
+@pytest.mark.parametrize("changed", [["--set", "training.epochs=9"], ["--name", "x"], ["--init", "random"]])
+def test_a_run_that_goes_on_cannot_be_changed(
+    command_line: CommandLine, tmp_path: Path, changed: list[str]
+) -> None:
+    result = command_line.run(tmp_path / "data", "train", "--resume", tmp_path, *changed)
+
+    assert result.returncode == 2
+    assert "A run has its recipe" in result.stderr
+
+
+def test_an_archive_without_labels_says_how_to_label(command_line: CommandLine, tmp_path: Path) -> None:
+    assert command_line.run(tmp_path / "data", "db", "upgrade").returncode == 0
+
+    result = command_line.run(tmp_path / "data", "train")
+
+    assert result.returncode == 1
+    assert "No study of the archive can be trained on; `lungnode labels import` labels them." in result.stderr
+    assert not (tmp_path / "data" / "cache").exists()
 
 
 def test_an_empty_class_is_refused(train: Run, images: Path, tmp_path: Path) -> None:

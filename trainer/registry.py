@@ -51,13 +51,22 @@ def keep_model(folder: Path, models: Path) -> tuple[ModelInfo, str]:
 
 
 def _folder_name(info: ModelInfo) -> str:
-    for what, value in (("name", info.name), ("version", info.version)):
-        if not _NAME.fullmatch(value):
-            raise UnusableError(
-                f"The model's {what} {value!r} cannot name a folder: "
-                "letters, digits, dots, dashes and underscores can."
-            )
+    check_name("name", info.name)
+    check_name("version", info.version)
     return f"{info.name}-{info.version}"
+
+
+def check_name(what: str, value: str) -> None:
+    """See that a model's name, or its version, can be a part of a folder's name.
+
+    Raises:
+        UnusableError: It cannot.
+    """
+    if not _NAME.fullmatch(value):
+        raise UnusableError(
+            f"The model's {what} {value!r} cannot name a folder: "
+            "letters, digits, dots, dashes and underscores can."
+        )
 
 
 def _copy(folder: Path, target: Path, info: ModelInfo) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from db.session import transaction
 from lungnode.cli._progress import shown
 from lungnode.cli.studies import open_database
+from lungnode.cli.train import DEFAULT_RECIPE
 from lungnode.errors import UnusableError
 from lungnode.recipe import Recipe
 from lungnode.runtime import load_tensorflow
@@ -23,6 +24,7 @@ from trainer.dataset import collect as collect_samples
 from trainer.image_lists import ImageLists, read_image_lists
 from trainer.manifest import read_manifest
 from trainer.recipes import load_recipe
+from trainer.registry import check_name
 from trainer.samples import Collection, Split
 
 if TYPE_CHECKING:
@@ -74,6 +76,19 @@ class Wanted:
     name: str
     folds: int
 
+    def problem(self, *, resume: bool) -> str:
+        """Say what is wrong with the choice; empty when nothing is."""
+        if self.folds == 1 or self.folds < 0:
+            return f"--folds is at least 2, got {self.folds}."
+        if self.folds and (resume or self.name or self.out):
+            return "--folds measures only: it goes with none of --resume, --name and --out."
+        chosen = (self.recipe != DEFAULT_RECIPE, self.overrides, self.init, self.out, self.name)
+        if resume and any(chosen):
+            return (
+                "A run has its recipe: --resume goes with none of --recipe, --set, --init, --out and --name."
+            )
+        return ""
+
 
 def run(settings: Settings, wanted: Wanted, source: Source, *, as_json: bool) -> None:
     """Train from the begin.
@@ -83,6 +98,8 @@ def run(settings: Settings, wanted: Wanted, source: Source, *, as_json: bool) ->
         UnavailableError: A file or the database is away.
     """
     recipe = _recipe(wanted)
+    name = wanted.name or recipe.name
+    check_name("name", name)
     dataset = _dataset(settings, source, recipe)
     for line in (*dataset.notes, *_left_out(dataset)):
         sys.stderr.write(f"{line}\n")
@@ -93,7 +110,7 @@ def run(settings: Settings, wanted: Wanted, source: Source, *, as_json: bool) ->
     from trainer.run_folder import RunInfo  # noqa: PLC0415 - TensorFlow is loaded quietly first
     from trainer.train import begin  # noqa: PLC0415
 
-    info = RunInfo(name=wanted.name or recipe.name, version=datetime.now(UTC).strftime("%Y%m%d.%H%M%S"))
+    info = RunInfo(name=name, version=datetime.now(UTC).strftime("%Y%m%d.%H%M%S"))
     folder = wanted.out or settings.data / "runs" / f"{info.name}-{info.version}"
     made = begin(folder, info, recipe, dataset.samples, _weights(settings, recipe))
     _train(settings, made, dataset, as_json=as_json)
@@ -152,6 +169,11 @@ def _of_archive(settings: Settings, recipe: Recipe) -> Collection:
     """Read every study that may be trained on, into the cache."""
     with transaction(open_database(settings)) as session:
         selection = select_training(session, settings.archive, recipe.data.label_policy)
+    if not selection.studies:
+        first = "".join(f" {each.what} is left out: {each.reason}" for each in selection.exclusions[:1])
+        raise UnusableError(
+            f"No study of the archive can be trained on; `lungnode labels import` labels them.{first}"
+        )
     cache = Cache(settings.cache / "studies", recipe.input.jpeg_quality)
     with shown() as progress:
         return read_archive(selection, cache, os.cpu_count() or 1, progress)

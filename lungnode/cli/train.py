@@ -1,11 +1,13 @@
 """Commands: train."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from lungnode.cli import settings_of
+
+DEFAULT_RECIPE: Final = "paper"
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +19,7 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter an option
     context: typer.Context,
     recipe: Annotated[
         str, typer.Option(metavar="NAME|FILE.toml", help="Every number: paper, best or a file.")
-    ] = "paper",
+    ] = DEFAULT_RECIPE,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one: training.epochs=3. Repeatable."),
@@ -67,19 +69,12 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     validation = (validation_positives, validation_negatives)
     source = Source(manifest, images, positives, negatives, validation, patients, skip_unreadable)
-    problem = source.problem(resume=resume is not None) or _problem(folds, resume, name)
+    wanted = Wanted(recipe, tuple(set_ or ()), init, out, name, folds)
+    problem = source.problem(resume=resume is not None) or wanted.problem(resume=resume is not None)
     if problem:
         raise typer.BadParameter(problem)
     settings = settings_of(context)
     if resume:
         run_again(settings, resume, images, as_json=as_json)
     else:
-        run(settings, Wanted(recipe, tuple(set_ or ()), init, out, name, folds), source, as_json=as_json)
-
-
-def _problem(folds: int, resume: Path | None, name: str) -> str:
-    if folds == 1 or folds < 0:
-        return f"--folds is at least 2, got {folds}."
-    if folds and (resume or name):
-        return "--folds measures only: it goes with neither --resume nor --name."
-    return ""
+        run(settings, wanted, source, as_json=as_json)
