@@ -6,6 +6,7 @@ newline, in the order of the UIDs: a figure names it, and whoever has the list c
 
 import hashlib
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ from db.models import LabelValue, Study, TestSet, TestSetMember
 from lungnode.errors import UnusableError
 
 LEAST_PATIENTS: Final = 2  # of each class: one is measured with, one is left to train on
+_NAME: Final = re.compile(r"[^\W_][\w .+-]{0,63}")  # what a command line and a report can show
 _TAKEN: Final = "The test set {} is frozen already; a new one needs another name."
 
 
@@ -85,8 +87,14 @@ def freeze(session: Session, name: str, draw: Draw, now: datetime) -> FrozenSet:
     """Draw patients from each class and freeze all their labelled studies under a new name.
 
     Raises:
-        UnusableError: The name is taken, the policy unknown, the share no share, or a class too small.
+        UnusableError: The name is taken or no name, the policy unknown, the share no share, or a class too
+            small.
     """
+    if not _NAME.fullmatch(name) or name != name.strip():
+        raise UnusableError(
+            f"A test set cannot be called {name!r}: up to 64 letters, digits, blanks and . _ + - can; the "
+            "first is a letter or a digit."
+        )
     if session.scalar(select(TestSet.id).where(TestSet.name == name)) is not None:
         raise UnusableError(_TAKEN.format(name))
     if not 0 < draw.share < 1:
@@ -102,9 +110,7 @@ def freeze(session: Session, name: str, draw: Draw, now: datetime) -> FrozenSet:
     try:
         session.flush()
     except IntegrityError as error:  # somebody else has frozen it in this moment
-        raise UnusableError(
-            f"The test set {name} is frozen already; a new one needs another name."
-        ) from error
+        raise UnusableError(_TAKEN.format(name)) from error
     audit.record(
         session, "test set frozen", name, now, digest=digest, studies=len(chosen), patients=len(drawn),
         share=draw.share, seed=draw.seed, policy=draw.policy,

@@ -241,6 +241,8 @@ def test_a_label_is_deleted_only_when_that_is_confirmed(lungnode: Run, data: Pat
         (("import", "missing.csv"), 1, "lungnode: The labels missing.csv cannot be read: No such file"),
         (("import", "missing.csv", "--source", "rumour"), 2, "the sources are rt-pcr, reader"),
         (("freeze", "2026"), 1, "lungnode: A test set needs at least 2 positive patients"),
+        (("freeze", ""), 1, "lungnode: A test set cannot be called ''"),
+        (("freeze", "../2026"), 1, "lungnode: A test set cannot be called '../2026'"),
         (("frozen", "2026"), 1, "lungnode: There is no test set 2026; frozen are: none yet."),
         (("list", "--conflicts", "--unlabelled"), 2, "not both"),
     ],
