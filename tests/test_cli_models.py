@@ -275,6 +275,21 @@ def test_a_shadow_is_named_reported_and_ended(started: Node, models: Models) -> 
     assert started.lungnode("shadow", "small-3", "--off").returncode == 2
 
 
+def test_every_change_is_one_json_document(started: Node, tmp_path: Path) -> None:
+    variant(tmp_path / "new", 0.4)
+
+    added = started.lungnode("register", tmp_path / "new", "--json").document["registered"]
+    on = started.lungnode("shadow", "shipped", "--json").document["shadow"]
+    off = started.lungnode("shadow", "--off", "--json").document["left"]
+    back = started.lungnode("rollback", "--json").document
+
+    assert (added["name"], added["state"]) == ("candidate", "candidate")
+    assert (on["name"], on["state"]) == (SHIPPED.name, "shadow")
+    assert off["digest"] == SHIPPED.digest
+    assert started.lungnode("shadow", "--json").document == {"shadow": None}
+    assert (back["active"]["digest"], back["instead_of"]["version"]) == (SHIPPED.digest, "1")
+
+
 def test_the_model_in_use_cannot_be_its_own_shadow(started: Node, models: Models) -> None:
     done = started.lungnode("shadow", models.sees)
 

@@ -88,7 +88,7 @@ def measure(
     """
     infos = verified(places[0]), verified(places[1])
     if infos[0].digest == infos[1].digest:
-        raise UnusableError(f"{infos[1].name} {infos[1].version} is the model that is in use.")
+        raise UnusableError(f"{infos[1].name} {infos[1].version} would be compared with itself.")
     found = collect(settings, source)
     for note in found.notes:
         sys.stderr.write(f"{note}\n")

@@ -18,12 +18,13 @@ from db.models import RegisteredModel
 from db.registry import end_shadow, find_model, model_in_use, place_of, shadow_model, start_shadow
 from db.session import transaction
 from db.shadows import Pair, shadow_pairs
+from lungnode.cli._evaluated import SHIPPED
 from lungnode.cli._model_views import print_comparison
 from lungnode.cli._promotion import keep
 from lungnode.cli.studies import open_database
 from lungnode.cli.study_views import wide_console
 from lungnode.errors import UnusableError
-from lungnode.model_folder import verified
+from lungnode.model_folder import SHIPPED_MODEL, verified
 from lungnode.settings import Settings
 from trainer.agreement import agreement, scatter
 from trainer.compare import Judged, compare
@@ -33,35 +34,42 @@ from trainer.scatter_figure import Side, draw_scatter
 SHOWN: Final = 20  # changed verdicts, at most, in the table
 
 
-def start(settings: Settings, wanted: str, now: datetime) -> str:
+Told = tuple[str, dict[str, RegisteredModel | None]]  # a sentence, and the model that it is about
+
+
+def start(settings: Settings, wanted: str, now: datetime) -> Told:
     """Put a model into the shadow; a folder is registered first.
 
     Raises:
         UnusableError: It is unknown, broken, or the one in use.
     """
     engine = open_database(settings)
-    kept = keep(settings, engine, Path(wanted), now) if Path(wanted).is_dir() else None
+    folder = SHIPPED_MODEL if wanted == SHIPPED else Path(wanted)
+    kept = keep(settings, engine, folder, now) if folder.is_dir() else None
     with transaction(engine) as session:
         model = find_model(session, kept.digest if kept else wanted)
         info = verified(place_of(model, settings))
         if verified(model_in_use(session, settings)).digest == info.digest:
             raise UnusableError(f"Model {info.name} {info.version} is in use; its shadow would say the same.")
         start_shadow(session, model, now)
-    return f"Model {_title(model)} judges each study in the shadow from now on; nothing of it is sent."
+    told = f"Model {_title(model)} judges each study in the shadow from now on; nothing of it is sent."
+    return told, {"shadow": model}
 
 
-def stop(settings: Settings, now: datetime) -> str:
+def stop(settings: Settings, now: datetime) -> Told:
     """Let no model run in the shadow."""
     with transaction(open_database(settings)) as session:
         model = end_shadow(session, now)
-    return "No model was in the shadow." if model is None else f"Model {_title(model)} left the shadow."
+    told = "No model was in the shadow." if model is None else f"Model {_title(model)} left the shadow."
+    return told, {"left": model}
 
 
-def tell(settings: Settings) -> str:
+def tell(settings: Settings) -> Told:
     """Say which model is in the shadow."""
     with transaction(open_database(settings)) as session:
         model = shadow_model(session)
-    return "No model is in the shadow." if model is None else f"Model {_title(model)} is in the shadow."
+    told = "No model is in the shadow." if model is None else f"Model {_title(model)} is in the shadow."
+    return told, {"shadow": model}
 
 
 def _title(model: RegisteredModel) -> str:

@@ -11,6 +11,9 @@ from lungnode.cli import settings_of
 from lungnode.errors import UnusableError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from db.models import RegisteredModel
     from lungnode.cli._evaluated import Source
 
 models = typer.Typer(help="List, compare and promote models.", no_args_is_help=True)
@@ -74,6 +77,7 @@ def show(
 def register_(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A run, or a model's folder.", file_okay=False, exists=True)],
+    as_json: AsJson = False,
 ) -> None:
     """Copy a candidate into the registry; nothing is analysed with it yet."""
     from lungnode.cli._promotion import keep  # noqa: PLC0415 - when called
@@ -81,7 +85,8 @@ def register_(
 
     settings = settings_of(context)
     row = keep(settings, open_database(settings), folder, _now())
-    typer.echo(f"Model {row.name} {row.version} ({row.digest[:12]}) is registered as a {row.state}.")
+    told = f"Model {row.name} {row.version} ({row.digest[:12]}) is registered as a {row.state}."
+    _tell_row(told, {"registered": row}, as_json=as_json)
 
 
 @models.command()
@@ -146,7 +151,7 @@ def promote(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 @models.command()
-def rollback(context: typer.Context) -> None:
+def rollback(context: typer.Context, as_json: AsJson = False) -> None:
     """Make the model that was active before the active one again."""
     from db.registry import place_of, roll_back  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415
@@ -159,10 +164,11 @@ def rollback(context: typer.Context) -> None:
     with transaction(open_database(settings)) as session:
         left, back = roll_back(session, _now())
         verified(place_of(back, settings))  # else the transaction is rolled back
-    typer.echo(
+    told = (
         f"Model {back.name} {back.version} ({back.digest[:12]}) is active again, "
         f"instead of {left.name} {left.version}."
     )
+    _tell_row(told, {"active": back, "instead_of": left}, as_json=as_json)
 
 
 @models.command()
@@ -185,11 +191,11 @@ def shadow(
     if report and not off:
         print_report(settings, model, figure, as_json=as_json)
     elif off and not (report or model):
-        typer.echo(stop(settings, _now()))
+        _tell_row(*stop(settings, _now()), as_json=as_json)
     elif model and not off:
-        typer.echo(start(settings, model, _now()))
+        _tell_row(*start(settings, model, _now()), as_json=as_json)
     elif not off:
-        typer.echo(tell(settings))
+        _tell_row(*tell(settings), as_json=as_json)
     else:
         raise typer.BadParameter("--off stands alone.")
 
@@ -221,6 +227,19 @@ def _tell(record: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(json.dumps(record, indent=2))
     elif "auc" in record:
         print_comparison(record)
+
+
+def _tell_row(told: str, rows: "Mapping[str, RegisteredModel | None]", *, as_json: bool) -> None:
+    """Say a sentence; as JSON, the models that it is about."""
+    if not as_json:
+        typer.echo(told)
+        return
+    names = ("name", "version", "digest", "state")
+    document = {
+        key: None if row is None else {name: getattr(row, name) for name in names}
+        for key, row in rows.items()
+    }
+    typer.echo(json.dumps(document, indent=2))
 
 
 def _now() -> datetime:
