@@ -50,6 +50,7 @@ def write_weights(weights: Mapping[str, NDArray[Any]], network: Network, path: P
         written[name] = kept
     # One entry only: several would be written in an order that changes from run to run.
     save_file(written, path, {_NETWORK: name_of(network)})
+    path.chmod(0o644)  # safetensors lets nobody else read it; whoever may open the folder may use the model
 
 
 def read_weights(path: Path) -> StoredWeights:

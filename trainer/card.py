@@ -59,8 +59,8 @@ _LICENCE: Final = {
     "random": "The first weights are random: no others' licence travels with the network.",
 }
 _FILE: Final = (
-    "The weights derive from those of `{init}`. Their licence travels with them: see its file in this "
-    "folder. They were changed by this training."
+    "The weights derive from those of `{init}` and were changed by this training. The licence of those holds "
+    "for these: its file is in this folder where one lay beside them; otherwise ask their publisher."
 )
 
 
