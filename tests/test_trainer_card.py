@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lungnode.model_folder import Decision, Manifest
-from lungnode.recipe import Data, Input, Network, Recipe
+from lungnode.recipe import Data, Input, Network, Recipe, Training
 from tests.evaluated import judged
 from trainer.card import describe_samples, render_card
 from trainer.document import document
@@ -47,7 +47,13 @@ def test_a_card_names_model_recipe_data_decision_and_figures(tmp_path: Path) -> 
 
 
 def test_a_card_tells_of_views_and_lesions_where_there_are_any() -> None:
-    recipe = Recipe(name="best", input=Input(views=("crop", "whole")), network=Network(lesion_cells=4))
+    recipe = Recipe(
+        name="best",
+        input=Input(views=("crop", "whole")),
+        network=Network(lesion_cells=4, frozen=4),
+        data=Data(painted=True),
+        training=Training(optimizer="exact"),
+    )
 
     told, plain = (" ".join(render_card(r, MANIFEST, {}).split()) for r in (recipe, RECIPE))
 
