@@ -10,7 +10,7 @@ import pytest
 from lungnode.model_folder import describe_model
 from lungnode.recipe import Recipe
 from lungnode.runtime import load_model, load_tensorflow
-from tests.training_data import SIZE, draw_slices, small_recipe
+from tests.training_data import SIZE, draw_slices, exact_recipe
 from trainer.evaluate import evaluate
 from trainer.metrics import auc
 from trainer.progress import Silence
@@ -23,14 +23,6 @@ def trainer() -> Any:
     import trainer.train as module  # noqa: PLC0415 - TensorFlow takes seconds to import
 
     return module
-
-
-def exact_recipe(**network: Any) -> Recipe:
-    small = small_recipe(frozen=1, optimizer="exact", weight_decay=0.1).model_dump()
-    small["network"] |= {"spread": True} | network
-    small["input"] |= {"views": ["crop", "whole mirrored"]}
-    small["data"] |= {"painted": bool(network.get("lesion_cells"))}
-    return Recipe.model_validate(small)
 
 
 @pytest.fixture(scope="module")

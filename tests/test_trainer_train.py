@@ -16,7 +16,7 @@ import pytest
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.model_folder import WEIGHTS_FILE, describe_model, read_metrics
 from lungnode.runtime import load_model, load_tensorflow
-from tests.training_data import draw_slices, small_recipe
+from tests.training_data import draw_slices, exact_recipe, small_recipe
 from trainer.progress import Silence
 from trainer.samples import Sample
 
@@ -135,6 +135,27 @@ def test_a_killed_training_goes_on_to_the_same_end(
     trainer.train(run, run.samples(), tmp_path / "cache", Silence())
 
     assert outcome(run) == outcome(whole)
+
+
+def test_an_exact_fit_that_is_killed_goes_on_to_the_same_end(
+    trainer: Any, samples: list[Sample], tmp_path: Path
+) -> None:
+    from trainer.run_folder import RunInfo  # noqa: PLC0415 - TensorFlow
+
+    recipe = exact_recipe(lesion_cells=2)
+    scans = [replace(sample, healthy_scan=not sample.positive) for sample in samples]
+    runs = [
+        trainer.begin(tmp_path / name, RunInfo(name="exact", version="1"), recipe, scans, Path())
+        for name in ("whole", "killed")
+    ]
+    trainer.train(runs[0], scans, tmp_path / "cache", Silence())
+    arguments = [str(runs[1].path), str(tmp_path / "cache"), "in Cross-validation"]
+    killed = subprocess.run([sys.executable, "-c", CHILD, *arguments], check=False, timeout=120)
+
+    trainer.train(runs[1], runs[1].samples(), tmp_path / "other cache", Silence())
+
+    assert killed.returncode == -signal.SIGKILL
+    assert outcome(runs[1]) == outcome(runs[0])
 
 
 def test_a_run_goes_on_in_another_place_with_its_slices_there(

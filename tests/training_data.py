@@ -31,6 +31,15 @@ def small_recipe(frozen: int = 0, **training: Any) -> Recipe:
     )
 
 
+def exact_recipe(**network: Any) -> Recipe:
+    """A recipe whose head alone is fitted, to its optimum."""
+    small = small_recipe(frozen=1, optimizer="exact", weight_decay=0.1).model_dump()
+    small["network"] |= {"spread": True} | network
+    small["input"] |= {"views": ["crop", "whole mirrored"]}
+    small["data"] |= {"painted": bool(network.get("lesion_cells"))}
+    return Recipe.model_validate(small)
+
+
 def draw_slices(folder: Path, count: int, seed: int = 0) -> list[Sample]:
     """Draw pictures, half of them sick, a patient each; every fourth is for validation."""
     random = np.random.default_rng(seed)

@@ -164,14 +164,18 @@ class Probe:
         network, seed = self._recipe.network, self._recipe.training.seed
         scans = [view for case in cases if case.sample.healthy_scan for view in case.views]
         known = [view.key for view in scans if view.key in self._maker.store]
+        silent = _silent(network, channels // (2 if network.spread else 1))
         if not known:
             self._progress.say("no healthy scan to paint lesions into: the lesion head says nothing")
-            return _silent(network, channels // (2 if network.spread else 1))
+            return silent
         random = np.random.default_rng(seed)
         drawn = random.permutation(len(known))[:SCANS]
         arrays = self._maker.store.take([known[row] for row in np.sort(drawn)])
         cells = arrays[CELLS].reshape(-1, arrays[CELLS].shape[-1])
         chosen = choose_cells(cells, arrays[DENSITY].astype(np.float32).ravel(), seed)
+        if not chosen.positive.any():
+            self._progress.say("the lungs are too small to paint lesions into: the lesion head says nothing")
+            return silent
         return fit_lesions(chosen, network.lesion_channels, seed)
 
     def _whole(self, views: Sequence[Wanted]) -> NDArray[np.float32]:
