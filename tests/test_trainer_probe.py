@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lungnode.model_folder import describe_model
+from lungnode.model_folder import describe_model, read_metrics
 from lungnode.recipe import Recipe
 from lungnode.runtime import load_model, load_tensorflow
 from tests.training_data import SIZE, draw_slices, exact_recipe
 from trainer.evaluate import evaluate
+from trainer.manifest import read_manifest
 from trainer.metrics import auc
 from trainer.progress import Silence
-from trainer.samples import Sample
+from trainer.samples import Sample, Split
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,23 @@ def test_the_model_says_of_pictures_what_was_said_of_them_on_the_bench(
     np.testing.assert_allclose(said.slices.scores, probabilities, atol=0.08)
     assert np.corrcoef(said.slices.scores, probabilities)[0, 1] > 0.98
     assert said.slices.labels.sum() == 16
+
+
+def test_the_card_tells_of_patients_that_were_not_seen_and_the_run_of_none_that_were_held_back(
+    trainer: Any, samples: list[Sample], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    guessed = [replace(sample, positive=bool(random.integers(2))) for sample in samples]
+
+    model = fitted(trainer, tmp_path, guessed, exact_recipe())
+
+    # Labels that mean nothing are learnt by heart: of what it learnt from, the model would be right.
+    [(title, figures)] = read_metrics(model)["evaluations"].items()
+    assert title.startswith("cross-validation")
+    assert figures["n"] == len(samples)
+    assert figures["acc"] < 0.75
+    listed = read_manifest(tmp_path / "run/samples.csv")
+    assert {sample.split for sample in listed} == {Split.TRAIN}
 
 
 @pytest.mark.usefixtures("trainer")

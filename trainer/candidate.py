@@ -4,18 +4,21 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from lungnode.model_folder import CARD_FILE, METRICS_FILE, WEIGHTS_FILE, Manifest, save_manifest
+import numpy as np
+
+from lungnode.model_folder import CARD_FILE, METRICS_FILE, WEIGHTS_FILE, Decision, Manifest, save_manifest
 from lungnode.network import Weights, write_weights
 from lungnode.recipe import Recipe, save_recipe
 from lungnode.runtime import load_model
+from trainer.bench import Judged
+from trainer.calibration import probabilities
 from trainer.card import describe_samples, render_card
-from trainer.document import document
-from trainer.evaluate import evaluate
+from trainer.decide import read_outputs
+from trainer.document import document, figures
+from trainer.evaluate import Scored, evaluate
 from trainer.samples import Sample, Split
-
-SHOWN_SLICES: Final = 200  # on which the heatmap's scale is measured
 
 
 def write_candidate(
@@ -34,24 +37,41 @@ def write_candidate(
         shutil.copyfile(path, folder / path.name)
 
 
+def measure_validation(folder: Path, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Measure a model as a worker runs it on its validation data."""
+    validation = [sample for sample in samples if sample.split is Split.VALIDATION]
+    measured = document(evaluate(load_model(folder), validation))
+    return {"validation (chose the epoch, the calibration and the threshold)": measured}
+
+
+def measure_unseen(judged: Judged, decision: Decision) -> dict[str, Any]:
+    """Measure what was said of patients by networks that had not seen them; the model has seen them all."""
+    cases = [(case, row) for row, case in enumerate(judged.cases) if not case.painted]
+    samples = [case.sample for case, _ in cases]
+    logits = read_outputs(judged.outputs[[row for _, row in cases]], samples, decision)
+    scored = Scored(
+        tuple(str(sample.path) for sample in samples),
+        tuple(sample.group for sample in samples),
+        np.array([sample.positive for sample in samples]),
+        probabilities(logits),
+        np.arange(len(samples)),
+    )
+    title = "cross-validation over the training's patients (chose the calibration and the threshold)"
+    return {title: figures(scored, decision.threshold)}
+
+
 def describe_candidate(
-    folder: Path, manifest: Manifest, recipe: Recipe, samples: Sequence[Sample], told: Mapping[str, Any]
+    folder: Path, manifest: Manifest, recipe: Recipe, samples: Sequence[Sample], metrics: Mapping[str, Any]
 ) -> None:
-    """Measure a model as a worker runs it on its validation data, and write figures and card.
+    """Write a model's figures and its card.
 
     Args:
         folder: The model's.
         manifest: Of the model.
         recipe: Of the model.
         samples: Of the training.
-        told: What the training says of itself: epochs, hours.
+        metrics: What was measured, under `evaluations`, and what the training says of itself.
     """
-    validation = [sample for sample in samples if sample.split is Split.VALIDATION]
-    measured = document(evaluate(load_model(folder), validation))
-    metrics = {
-        "evaluations": {"validation (chose the epoch, the calibration and the threshold)": measured},
-        "samples": describe_samples(samples),
-        "training": dict(told),
-    }
-    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (folder / CARD_FILE).write_text(render_card(recipe, manifest, metrics), encoding="utf-8")
+    told = {**metrics, "samples": describe_samples(samples)}
+    (folder / METRICS_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    (folder / CARD_FILE).write_text(render_card(recipe, manifest, told), encoding="utf-8")

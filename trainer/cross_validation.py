@@ -21,7 +21,7 @@ from lungnode.recipe import Recipe
 from lungnode.study_rule import CERTAIN
 from trainer.bench import make_task
 from trainer.calibration import probabilities
-from trainer.decide import decide
+from trainer.decide import decide, read_outputs
 from trainer.features import list_cases
 from trainer.folds import grouped_folds
 from trainer.manifest import digest_samples
@@ -168,11 +168,7 @@ def _train(part: Part, trial: Trial) -> tuple[Scores, Decision]:
     trial.bench.fit(task)
     decision = decide(trial.bench.unseen(task), trial.recipe)
     _, outputs = trial.bench.outputs(list_cases(part.held_out, trial.recipe, learnt=False))
-    logits = np.zeros(len(outputs))
-    of_study = np.array([bool(sample.study) for sample in part.held_out])
-    for rows, alone in ((~of_study, True), (of_study, False)):
-        logits[rows] = decision.reading(alone=alone).logits(outputs[rows])
-    return logits, decision
+    return read_outputs(outputs, part.held_out, decision), decision
 
 
 def by_source(samples: Sequence[Sample]) -> Iterator[str]:

@@ -6,13 +6,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lungnode.model_folder import Decision, Reading
+from lungnode.model_folder import Decision, Outputs, Reading
 from lungnode.recipe import Recipe
 from trainer.bench import Judged
 from trainer.calibration import calibrate, map_scale, study_offset
 from trainer.features import Case
 from trainer.metrics import Scores
 from trainer.plan import balanced_weights
+from trainer.samples import Sample
 
 SHOWN_SLICES: Final = 200  # on which the heatmap's scale is measured
 Rows = NDArray[np.bool_]  # shape (n,)
@@ -39,6 +40,15 @@ def decide(judged: Judged, recipe: Recipe) -> Decision:
             "map_scale": map_scale(sick * np.float32(decision.reading(alone=False).map_slope)),
         }
     )
+
+
+def read_outputs(outputs: Outputs, samples: Sequence[Sample], decision: Decision) -> Scores:
+    """Return the calibrated logit of each sample, as a picture or as a slice of a study."""
+    of_study = np.array([bool(sample.study) for sample in samples], np.bool_)
+    logits: Scores = np.zeros(len(outputs))
+    for rows, alone in ((~of_study, True), (of_study, False)):
+        logits[rows] = decision.reading(alone=alone).logits(outputs[rows])
+    return logits
 
 
 def _pictures(cases: Sequence[Case], labels: Rows) -> Rows:

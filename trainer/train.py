@@ -6,7 +6,7 @@ after each -> the best epoch's weights -> calibration and threshold on validatio
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lungnode.model_folder import Manifest
 from lungnode.network import get_weights, write_weights
 from lungnode.recipe import Recipe
 from trainer.bench import first_network, make_task, with_init
-from trainer.candidate import describe_candidate, write_candidate
+from trainer.candidate import describe_candidate, measure_unseen, measure_validation, write_candidate
 from trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.curves import draw_curves
 from trainer.decide import decide
@@ -25,7 +25,7 @@ from trainer.initial import IMAGENET, RANDOM
 from trainer.manifest import digest_samples
 from trainer.progress import Progress
 from trainer.run_folder import LICENSES, RunFolder, RunInfo, new_run, write_json
-from trainer.samples import Sample
+from trainer.samples import Sample, Split
 from trainer.workbench import open_bench
 
 
@@ -46,13 +46,24 @@ def begin(path: Path, info: RunInfo, recipe: Recipe, samples: Sequence[Sample], 
     network = first_network(recipe, weights)
     init = recipe.network.init
     named = with_init(recipe, Path(init).name)  # the folder is this machine's own
-    with new_run(path, info, named, samples) as run:
+    with new_run(path, info, named, as_learnt(samples, recipe)) as run:
         write_weights(get_weights(network), recipe.network, run.first_weights)
         if init not in (RANDOM, IMAGENET):
             for license_file in sorted(_folder_of(weights / init).glob(LICENSES)):
                 shutil.copyfile(license_file, run.first_weights.parent / license_file.name)
         write_json(run.path / "environment.json", describe_environment())
     return RunFolder(path)
+
+
+def as_learnt(samples: Sequence[Sample], recipe: Recipe) -> list[Sample]:
+    """Return the samples with the splits that they have in a training.
+
+    An exact head has nothing to stop early: it learns from the validation patients as well, and is judged by
+    a cross-validation. Nobody may take what it learnt from for its validation afterwards.
+    """
+    if recipe.training.optimizer != "exact":
+        return list(samples)
+    return [replace(s, split=Split.TRAIN) if s.split is Split.VALIDATION else s for s in samples]
 
 
 def _folder_of(init: Path) -> Path:
@@ -93,6 +104,7 @@ def train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Prog
 def _train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Progress) -> None:
     recipe = run.recipe()
     bench = open_bench(recipe, cache, progress, run.first_weights)
+    samples = as_learnt(samples, recipe)
     task = make_task(samples, recipe)
 
     def save(checkpoint: Checkpoint) -> None:
@@ -102,17 +114,21 @@ def _train(run: RunFolder, samples: Sequence[Sample], cache: Path, progress: Pro
     checkpoint = bench.fit(task, load_checkpoint(run.checkpoint), save)
     draw_curves(checkpoint.history, checkpoint.best_epoch, run.path / "curves.png")
     run.write_history(checkpoint.history)
+    unseen = bench.unseen(task)
+    decision = decide(unseen, recipe)
     manifest = Manifest(
         name=run.info().name,
         version=run.info().version,
-        decision=decide(bench.unseen(task), recipe),
+        decision=decision,
         data=_digests(samples),
     )
     staged = run.path / ".model.part"
     shutil.rmtree(staged, ignore_errors=True)
     write_candidate(staged, manifest, recipe, bench.weights(), run.licenses)
     told = _told(checkpoint, bench.features_cpu_s(task, checkpoint.epoch))
-    describe_candidate(staged, manifest, recipe, samples, told)
+    is_exact = recipe.training.optimizer == "exact"
+    measured = measure_unseen(unseen, decision) if is_exact else measure_validation(staged, samples)
+    describe_candidate(staged, manifest, recipe, samples, {"evaluations": measured, "training": told})
     sync_files(staged)
     staged.rename(run.model)
     sync_folder(run.path)
