@@ -239,5 +239,5 @@ def _tell(found: "RunFolder", model: Path, *, as_json: bool) -> None:
         f"The candidate {info.name} {info.version} is in {model}.\n"
         f"Look at its card: {model / 'README.md'}\n"
         f"Measure it: lungnode evaluate --model {model} ...\n"
-        f"Use it: lungnode models promote {found.path}\n"
+        f"Use it: lungnode models promote {found.path} --test-set NAME\n"
     )
