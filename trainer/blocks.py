@@ -92,15 +92,19 @@ class BlockStore:
             raise UnavailableError(f"{self.folder} cannot be written: {error.strerror}.") from error
         self._learn(block, index)
 
-    def take(self, keys: Sequence[str]) -> list[Array]:
-        """Return the rows of some keys, of each array.
+    def take(self, keys: Sequence[str], which: Sequence[int] | None = None) -> list[Array]:
+        """Return the rows of some keys, of each array or of those in `which`; others are not read.
 
         Raises:
             KeyError: A key has no row.
         """
         places = [self._places[key] for key in keys]
-        rows = [[array[place.row] for array in self._open(place.block)] for place in places]
+        rows = [self._row(place, which) for place in places]
         return [np.stack(parts) for parts in zip(*rows, strict=True)]
+
+    def _row(self, place: _Place, which: Sequence[int] | None) -> list[Array]:
+        arrays = self._open(place.block)
+        return [arrays[number][place.row] for number in (range(len(arrays)) if which is None else which)]
 
     def _open(self, block: str) -> list[Array]:
         if block not in self._opened:

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lungnode.network import Weights, get_weights, set_weights
-from lungnode.network.head import FEATURES, HEAD, SPREAD, measure_spread, pool_cells
+from lungnode.network.head import (
+    FEATURES,
+    HEAD,
+    LESION_HIDDEN,
+    LESION_MAP,
+    SPREAD,
+    measure_spread,
+    pool_cells,
+)
 from lungnode.recipe import Network, Recipe
 from trainer.bench import Judged, Save, Task, stack_images
 from trainer.blocks import Array
@@ -45,7 +53,7 @@ from trainer.progress import Progress
 FOLDS: Final = 5  # of the cross-validation that says what is unseen
 SCANS: Final = 1500  # slices at most whose cells are looked through for lesions
 TOGETHER: Final = 256  # slices whose cells are in memory at once
-MEAN, SPREAD_AT, CELLS, DENSITY = range(4)  # the arrays that are kept of a slice
+MEANS, SPREADS, CELLS, DENSITIES = range(4)  # the arrays that are kept of a slice
 
 
 class Probe:
@@ -170,9 +178,10 @@ class Probe:
             return silent
         random = np.random.default_rng(seed)
         drawn = random.permutation(len(known))[:SCANS]
-        arrays = self._maker.store.take([known[row] for row in np.sort(drawn)])
-        cells = arrays[CELLS].reshape(-1, arrays[CELLS].shape[-1])
-        chosen = choose_cells(cells, arrays[DENSITY].astype(np.float32).ravel(), seed)
+        keys = [known[row] for row in np.sort(drawn)]
+        cells, densities = self._maker.store.take(keys, (CELLS, DENSITIES))
+        rows = cells.reshape(-1, cells.shape[-1])
+        chosen = choose_cells(rows, densities.astype(np.float32).ravel(), seed)
         if not chosen.positive.any():
             self._progress.say("the lungs are too small to paint lesions into: the lesion head says nothing")
             return silent
@@ -180,8 +189,8 @@ class Probe:
 
     def _whole(self, views: Sequence[Wanted]) -> NDArray[np.float32]:
         """Return what the head reads of whole maps, a row a view."""
-        mean, spread, *_ = self._maker.store.take([view.key for view in views])
-        return np.concatenate([mean, spread], axis=1) if self._recipe.network.spread else mean
+        which = (MEANS, SPREADS) if self._recipe.network.spread else (MEANS,)
+        return np.concatenate(self._maker.store.take([view.key for view in views], which), axis=1)
 
     def _judge(self, cases: Sequence[Case], head: Weights) -> tuple[Array, Array]:
         maps, outputs = [], []
@@ -196,7 +205,7 @@ class Probe:
 
     def _judge_views(self, views: Sequence[Wanted], head: Weights) -> tuple[Array, Array]:
         kernel = head[f"{HEAD}.weight"][0, :, 0, 0]
-        cells = self._maker.store.take([view.key for view in views])[CELLS]
+        (cells,) = self._maker.store.take([view.key for view in views], (CELLS,))
         linear = [kernel, head[f"{SPREAD}.weight"][0, :, 0, 0]] if self._recipe.network.spread else [kernel]
         whole = self._whole(views) @ np.concatenate(linear) + head[f"{HEAD}.bias"][0]
         if not self._recipe.network.lesion_cells:
@@ -255,10 +264,10 @@ def _whole_head(linear: Linear, weight: float, network: Network) -> Weights:
 
 def _silent(network: Network, channels: int) -> Weights:
     shapes = {
-        "lesion_hidden.weight": (network.lesion_channels, channels, 1, 1),
-        "lesion_hidden.bias": (network.lesion_channels,),
-        "lesion_map.weight": (1, network.lesion_channels, 1, 1),
-        "lesion_map.bias": (1,),
+        f"{LESION_HIDDEN}.weight": (network.lesion_channels, channels, 1, 1),
+        f"{LESION_HIDDEN}.bias": (network.lesion_channels,),
+        f"{LESION_MAP}.weight": (1, network.lesion_channels, 1, 1),
+        f"{LESION_MAP}.bias": (1,),
     }
     return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
