@@ -12,7 +12,7 @@ import numpy as np
 
 from lungnode.activation import show_maps
 from lungnode.lungs import Coverage
-from lungnode.pixels import Box, Gray, crop_box, model_input
+from lungnode.pixels import Box, Gray
 from lungnode.recipe import Input
 from lungnode.runtime import ClassMaps, Model, Probabilities, Slices
 from lungnode.series import MIN_SLICES, Candidate, SliceHeader, choose
@@ -191,8 +191,10 @@ def picture_findings(grays: Sequence[Gray], model: Model, conduct: Conduct) -> l
 
 def preprocess(grays: Sequence[Gray], recipe: Input) -> tuple[list[Box], Slices]:
     """Crop and resize slices to the network's input; also return what of each matrix it shows."""
-    boxes = [crop_box(gray, recipe.crop) for gray in grays]
-    return boxes, np.stack([model_input(g, box, recipe.size) for g, box in zip(grays, boxes, strict=True)])
+    (way,) = ways_of(recipe, alone=False)
+    places = [find_place(gray, way, recipe) for gray in grays]
+    slices = np.stack([place.take(gray) for gray, place in zip(grays, places, strict=True)])
+    return [place.box for place in places], slices
 
 
 @dataclass(frozen=True)
