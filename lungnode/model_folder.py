@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lungnode.errors import UnusableError
-from lungnode.recipe import RECIPE_FILE, Part, Recipe, problem, read_recipe
+from lungnode.recipe import RECIPE_FILE, Part, Recipe, read_part, read_recipe
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 MANIFEST_FILE: Final = "model.json"
@@ -147,11 +147,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         UnusableError: It is missing, is no JSON object or has other keys than ours.
     """
-    path = folder / MANIFEST_FILE
-    try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UnusableError(f"The manifest {path} cannot be used: {problem(error)}.") from error
+    return read_part(Manifest, folder / MANIFEST_FILE)
 
 
 def read_card(folder: Path) -> str:

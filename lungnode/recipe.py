@@ -6,7 +6,7 @@ made. Defaults are the paper's. A recipe is a TOML file; the trainer ships its o
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,6 +21,9 @@ class Part(BaseModel):
     """Values that never change; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Input(Part):
@@ -142,11 +145,21 @@ def read_recipe(folder: Path) -> Recipe:
     Raises:
         UnusableError: It is missing, is no JSON object or has other keys than ours.
     """
-    path = folder / RECIPE_FILE
+    return read_part(Recipe, folder / RECIPE_FILE)
+
+
+def read_part(kind: type[AnyPart], path: Path) -> AnyPart:
+    """Read values from a JSON file of a model's folder.
+
+    Raises:
+        UnusableError: It is missing, is no JSON object or has other keys than ours.
+    """
     try:
-        return Recipe.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UnusableError(f"The recipe {path} cannot be used: {problem(error)}.") from error
+        raise UnusableError(
+            f"The {kind.__name__.lower()} {path} cannot be used: {problem(error)}."
+        ) from error
 
 
 def problem(error: Exception) -> str:
