@@ -121,22 +121,26 @@ def test_without_a_healthy_scan_the_lesion_head_says_nothing(samples: list[Sampl
     assert recipe.network.lesion_cells <= SIZE // 32 * (SIZE // 32)
 
 
-def test_cells_with_lesions_are_told_from_cells_without() -> None:
+def test_cells_with_lesions_are_told_from_healthy_ones_and_from_what_is_no_lung() -> None:
     load_tensorflow()
-    from trainer.lesions import choose_cells, fit_lesions, highest_cells, lesion_maps  # noqa: PLC0415
+    from trainer.lesions import choose_cells, fit_lesions, fit_lung, highest_cells, lesion_maps  # noqa: PLC0415
 
     random = np.random.default_rng(0)
+    lungs = (random.random((600, 4, 5)) < 0.7).astype(np.float32)
+    density = np.where((random.random((600, 4, 5)) < 0.3) & (lungs > 0), 0.5, 0.0).astype(np.float32)
     cells = random.standard_normal((600, 4, 5, 8)).astype(np.float16) * 3 + 10
-    density = np.where(random.random((600, 4, 5)) < 0.3, 0.5, 0.0).astype(np.float32)
     cells[density > 0, 2] += 12
+    cells[lungs == 0, 2] += 14  # as bright as a lesion
+    cells[lungs == 0, 5] += 14
     density[:100] = np.nan
 
-    chosen = choose_cells(cells.reshape(-1, 8), density.ravel(), seed=0)
-    weights = fit_lesions(chosen, 64, seed=0)
-    again = fit_lesions(chosen, 64, seed=0)
+    chosen = choose_cells(cells, density, lungs, seed=0)
+    weights = fit_lesions(chosen, 64, seed=0) | fit_lung(cells, lungs, seed=0)
+    again = fit_lesions(choose_cells(cells, density, lungs, seed=0), 64, seed=0)
     maps = lesion_maps(cells[500:], weights)
 
     assert maps.shape == (100, 4, 5)
-    assert auc(maps.ravel().astype(np.float64), density[500:].ravel() > 0) > 0.97
-    assert all(np.array_equal(weights[name], again[name]) for name in weights)
+    assert auc(maps.ravel().astype(np.float64), density[500:].ravel() > 0) > 0.95
+    assert (maps[lungs[500:] == 0] < 0).mean() > 0.97
+    assert all(np.array_equal(weights[name], again[name]) for name in again)
     assert highest_cells(maps, 2)[0] == pytest.approx(np.sort(maps[0].ravel())[-2:].mean())

@@ -1,11 +1,13 @@
 """Network inputs made of samples: as they are, disturbed, and with painted lesions."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungnode.errors import UnusableError
+from lungnode.lungs import lung_mask
 from lungnode.pixels import Gray
 from lungnode.recipe import Recipe, Way
 from lungnode.views import find_place, ways_of
@@ -36,6 +38,7 @@ class Example:
 
     image: Gray  # shape (size, size)
     positive: bool
+    lung: Gray  # shape (size, size): 255 where lung is
     # Where lesions were painted, shape (size, size): 255 is as dense as soft tissue. None: nobody knows.
     lesions: Gray | None = None
 
@@ -79,29 +82,39 @@ def make_example(sample: Sample, view: View, recipe: Recipe, content: str) -> Ex
     if sample.digest and file_digest(sample.path) != sample.digest:
         raise UnusableError(f"The image {sample.path} has changed since its list was written.")
     gray = load_gray(sample)
+    # Of the slice as it is: painted lesions stay part of the lung.
+    slice_ = _Slice(gray, _levels(lung_mask(gray)), np.zeros_like(gray) if sample.healthy_scan else None)
     if view.painted:
         painted = paint_lesions(gray, random)
         if painted is None:
             return None
-        return _example(painted.gray, _gray_levels(painted.density), view, recipe, random)
-    lesions = np.zeros_like(gray) if sample.healthy_scan else None
-    example = _example(gray, lesions, view, recipe, random)
-    return replace(example, positive=sample.positive)
+        slice_ = replace(slice_, gray=painted.gray, lesions=_levels(painted.density))
+    return _see(slice_, view, recipe, random, positive=view.painted or sample.positive)
 
 
-def _gray_levels(density: NDArray[np.float64]) -> Gray:
-    levels: Gray = np.rint(density.clip(0, 1) * 255).astype(np.uint8)
+@dataclass(frozen=True)
+class _Slice:
+    """A whole slice, and what is known of each place; all of one shape."""
+
+    gray: Gray
+    lung: Gray
+    lesions: Gray | None
+
+
+def _levels(share: NDArray[Any]) -> Gray:
+    levels: Gray = np.rint(share.clip(0, 1) * 255.0).astype(np.uint8)
     return levels
 
 
-def _example(
-    gray: Gray, lesions: Gray | None, view: View, recipe: Recipe, random: np.random.Generator
+def _see(
+    slice_: _Slice, view: View, recipe: Recipe, random: np.random.Generator, *, positive: bool
 ) -> Example:
-    """Return a sick slice as the network sees it, with its lesions seen alike."""
-    jitter, place = Jitter(recipe.input.size, random), find_place(gray, view.way, recipe.input)
+    """Return the slice as the network sees it, with what is known of each place seen alike."""
+    jitter, place = Jitter(recipe.input.size, random), find_place(slice_.gray, view.way, recipe.input)
     if view.disturbance:
-        place = jitter.place(place.box, gray.shape)
-    image = place.take(gray)
+        place = jitter.place(place.box, slice_.gray.shape)
+    image = place.take(slice_.gray)
     # Every picture is encoded again alike: the file type, which goes with the label, must tell nothing.
     image = jitter.disturb(image) if view.disturbance else compress(image, recipe.input.jpeg_quality)
-    return Example(image, positive=True, lesions=None if lesions is None else place.take(lesions))
+    lesions = None if slice_.lesions is None else place.take(slice_.lesions)
+    return Example(image, positive, place.take(slice_.lung), lesions)

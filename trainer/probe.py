@@ -24,10 +24,12 @@ from lungnode.network.head import (
     HEAD,
     LESION_HIDDEN,
     LESION_MAP,
+    LUNG_MAP,
     SPREAD,
     measure_spread,
     pool_cells,
 )
+from lungnode.pixels import Gray
 from lungnode.recipe import Network, Recipe
 from trainer.bench import Judged, Save, Task, stack_images
 from trainer.blocks import Array
@@ -44,16 +46,16 @@ from trainer.features import (
     open_store,
 )
 from trainer.folds import grouped_folds
-from trainer.lesions import choose_cells, fit_lesions, highest_cells, lesion_maps
+from trainer.lesions import choose_cells, fit_lesions, fit_lung, highest_cells, lesion_maps
 from trainer.linear import Linear, fit_linear
 from trainer.metrics import Scores, auc
 from trainer.plan import balanced_weights, draw_epoch
 from trainer.progress import Progress
 
 FOLDS: Final = 5  # of the cross-validation that says what is unseen
-SCANS: Final = 1500  # slices at most whose cells are looked through for lesions
+SCANS: Final = 1500  # views at most whose cells are looked at for lesions, and as many for lung
 TOGETHER: Final = 256  # slices whose cells are in memory at once
-MEANS, SPREADS, CELLS, DENSITIES = range(4)  # the arrays that are kept of a slice
+MEANS, SPREADS, CELLS, DENSITIES, LUNGS = range(5)  # the arrays that are kept of a slice
 
 
 class Probe:
@@ -170,22 +172,25 @@ class Probe:
     def _solve_lesions(self, cases: Sequence[Case], channels: int) -> Weights:
         """Fit the lesion head on healthy scans; where there is none, it says nothing."""
         network, seed = self._recipe.network, self._recipe.training.seed
-        scans = [view for case in cases if case.sample.healthy_scan for view in case.views]
-        known = [view.key for view in scans if view.key in self._maker.store]
         silent = _silent(network, channels // (2 if network.spread else 1))
-        if not known:
+        scans = self._some_views([case for case in cases if case.sample.healthy_scan])
+        if not scans:
             self._progress.say("no healthy scan to paint lesions into: the lesion head says nothing")
             return silent
-        random = np.random.default_rng(seed)
-        drawn = random.permutation(len(known))[:SCANS]
-        keys = [known[row] for row in np.sort(drawn)]
-        cells, densities = self._maker.store.take(keys, (CELLS, DENSITIES))
-        rows = cells.reshape(-1, cells.shape[-1])
-        chosen = choose_cells(rows, densities.astype(np.float32).ravel(), seed)
+        cells, densities, lungs = self._maker.store.take(scans, (CELLS, DENSITIES, LUNGS))
+        chosen = choose_cells(cells, densities, lungs, seed)
         if not chosen.positive.any():
             self._progress.say("the lungs are too small to paint lesions into: the lesion head says nothing")
             return silent
-        return fit_lesions(chosen, network.lesion_channels, seed)
+        lesions = fit_lesions(chosen, network.lesion_channels, seed)
+        cells, lungs = self._maker.store.take(self._some_views(cases), (CELLS, LUNGS))
+        return lesions | fit_lung(cells, lungs, seed)
+
+    def _some_views(self, cases: Sequence[Case]) -> list[str]:
+        """Draw the keys of views whose cells are looked at: of all there are more than fit in memory."""
+        known = [view.key for case in cases for view in case.views if view.key in self._maker.store]
+        random = np.random.default_rng(self._recipe.training.seed)
+        return [known[row] for row in np.sort(random.permutation(len(known))[:SCANS])]
 
     def _whole(self, views: Sequence[Wanted]) -> NDArray[np.float32]:
         """Return what the head reads of whole maps, a row a view."""
@@ -233,17 +238,18 @@ def _extractor(pooled: Any, recipe: Recipe) -> Extract:
             gray = images[start : start + recipe.training.batch, ..., np.newaxis].astype(np.float32)
             mean, spread, cells = (np.asarray(each) for each in traced(gray))
             parts.append((mean, spread, cells.astype(np.float16)))
-        density = np.stack([_density(example, (columns, rows)) for example in examples])
-        return [*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)), density]
+        densities = np.stack([_shares(example.lesions, (columns, rows)) for example in examples])
+        lungs = np.stack([_shares(example.lung, (columns, rows)) for example in examples])
+        return [*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)), densities, lungs]
 
     return extract
 
 
-def _density(example: Example, side: tuple[int, int]) -> Array:
-    """Return the density of painted lesions in each cell; NaN where nobody knows of lesions."""
-    if example.lesions is None:
+def _shares(levels: Gray | None, side: tuple[int, int]) -> Array:
+    """Return how much of each cell is covered, 0 to 1; NaN where nobody knows."""
+    if levels is None:
         return np.full(side[::-1], np.nan, np.float16)
-    small = Image.fromarray(example.lesions).resize(side, Image.Resampling.BOX)
+    small = Image.fromarray(levels).resize(side, Image.Resampling.BOX)
     return (np.asarray(small, np.float32) / 255).astype(np.float16)
 
 
@@ -268,6 +274,8 @@ def _silent(network: Network, channels: int) -> Weights:
         f"{LESION_HIDDEN}.bias": (network.lesion_channels,),
         f"{LESION_MAP}.weight": (1, network.lesion_channels, 1, 1),
         f"{LESION_MAP}.bias": (1,),
+        f"{LUNG_MAP}.weight": (1, channels, 1, 1),
+        f"{LUNG_MAP}.bias": (1,),
     }
     return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 

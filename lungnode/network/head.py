@@ -4,9 +4,10 @@ An added 1x1 convolution turns features into one map per finding, whose mean is 
 class activation map and shows what each place added to the logit. Two things can be added to the logit:
 
 - the *spread*: a linear function of how much each feature varies over the map, which has no place;
-- the *lesion head*: two convolutions on cells of the map say of each cell whether it shows a lesion, and the
-  mean of the highest cells counts: a small lesion counts as much in a large lung as in a small one. The map
-  that is shown is then that of the cells.
+- the *lesion head*: two convolutions say of each cell of the map, less the mean cell of this slice, whether
+  it shows a lesion, a third one whether it is lung, for outside of it nothing is a lesion. The mean of the
+  highest cells counts: a small lesion counts as much in a large lung as in a small one. The map that is
+  shown is then that of the cells.
 """
 
 from typing import Any, Final
@@ -19,7 +20,14 @@ HEAD: Final = "class_map"
 SPREAD: Final = "spread"
 LESION_HIDDEN: Final = "lesion_hidden"
 LESION_MAP: Final = "lesion_map"
-HEADS: Final = (HEAD, SPREAD, LESION_HIDDEN, LESION_MAP)  # all other convolutions are the backbone's
+LUNG_MAP: Final = "lung_map"
+HEADS: Final = (
+    HEAD,
+    SPREAD,
+    LESION_HIDDEN,
+    LESION_MAP,
+    LUNG_MAP,
+)  # all others are the backbone's
 FEATURES: Final = "dropout"  # the layer whose input is the features
 CELL: Final = 32  # rows and columns of the input: the stride of stage 4
 STRIDES: Final = (4, 8, 16, 32)  # of stages 1 to 4
@@ -44,11 +52,18 @@ def add_head(maps: list[Any], findings: int, network: Network) -> list[Any]:
         logits = layers.Add()([logits, layers.Flatten()(weighed)])
     if not network.lesion_cells:
         return [class_maps, logits]
-    cells = pool_cells(features, network)
-    hidden = layers.Conv2D(network.lesion_channels, 1, activation="relu", name=LESION_HIDDEN)(cells)
-    lesion_maps = layers.Conv2D(findings, 1, name=LESION_MAP)(hidden)
+    lesion_maps = _find_lesions(pool_cells(features, network), findings, network)
     highest = _mean_of_highest(lesion_maps, network.lesion_cells)
     return [lesion_maps, layers.Concatenate(name="evidence")([layers.Add()([logits, highest]), highest])]
+
+
+def _find_lesions(cells: Any, findings: int, network: Network) -> Any:
+    """Return a map that is positive where lung shows a lesion, (n, rows, columns, findings)."""
+    centred = layers.Subtract()([cells, layers.GlobalAveragePooling2D(keepdims=True)(cells)])
+    hidden = layers.Conv2D(network.lesion_channels, 1, activation="relu", name=LESION_HIDDEN)(centred)
+    lesions = layers.Conv2D(findings, 1, name=LESION_MAP)(hidden)
+    lung = layers.Conv2D(1, 1, name=LUNG_MAP)(cells)
+    return layers.Add()([lesions, ops.minimum(lung, 0.0)])
 
 
 def join_maps(maps: list[Any]) -> Any:
