@@ -31,7 +31,7 @@ peers:
 lock:
 	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql \
 	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements.txt
-	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql --group dev \
+	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql --extra trainer --group dev \
 	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements-dev.txt
 
 clean:
