@@ -9,11 +9,13 @@ from typing import Final
 import pytest
 from pydicom import dcmread
 from pydicom.uid import UID
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
+from pynetdicom.events import EventHandlerType
 
 from daemon.receiver.dimse import Status
 from tests.dicom_wire import CT_IMAGE_STORAGE, VERIFICATION, Instance, read_instance
 from tests.receiving import RunningReceiver, digest, digest_of_data_set, running_receiver
+from worker.answers import keep_answers
 
 RETIRED: Final = frozenset({"1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"})
 TRANSFER_SYNTAX_NOT_SUPPORTED: Final = 4
@@ -164,7 +166,10 @@ def test_pynetdicom_sends_and_is_answered(receiver: RunningReceiver, shared_data
     ]
     before = set(receiver.files())
 
-    association = entity.associate("127.0.0.1", receiver.port, contexts, ae_title="LUNGNODE")
+    handlers: list[EventHandlerType] = [(evt.EVT_CONN_OPEN, keep_answers)]
+    association = entity.associate(
+        "127.0.0.1", receiver.port, contexts, ae_title="LUNGNODE", evt_handlers=handlers
+    )
     assert association.is_established
     statuses = [association.send_c_echo().Status, association.send_c_store(path).Status]
     association.release()

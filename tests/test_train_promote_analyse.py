@@ -18,7 +18,6 @@ from pydicom import Dataset, dcmread
 from db.models import Analysis, Study
 from db.session import open_engine, transaction
 from lungnode.cli._sender import send
-from lungnode.errors import LungnodeError
 from lungnode.model_folder import SHIPPED_MODEL, describe_model
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.phantom.study import Patient
@@ -87,10 +86,7 @@ class Story:
         """Send a study to the node as a scanner would."""
         port = json.loads((self.data / "receiver.json").read_text())["port"]
         node = Destination(name="node", ae_title="LUNGNODE", host="127.0.0.1", port=port)
-        try:
-            send(node, calling, study.paths)
-        except LungnodeError:  # as scanners do: an instance that was not acknowledged is sent again
-            send(node, calling, study.paths)
+        send(node, calling, study.paths)
 
     def analysed(self, seed: int) -> tuple[Analysis, Dataset]:
         """Send a new study, and wait for its report at the PACS."""

@@ -17,6 +17,7 @@ from pynetdicom.presentation import PresentationContext
 
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.settings import Destination
+from worker.answers import keep_answers
 
 _VERIFICATION: Final = UID("1.2.840.10008.1.1")  # Source: PS3.4 A.4
 _UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -134,7 +135,10 @@ def _association(
     for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
         setattr(entity, name, destination.timeout_s)
     with ExitStack() as line:
-        handlers: list[EventHandlerType] = [(evt.EVT_CONN_OPEN, _prepare, [destination.timeout_s, line])]
+        handlers: list[EventHandlerType] = [
+            (evt.EVT_CONN_OPEN, keep_answers),
+            (evt.EVT_CONN_OPEN, _prepare, [destination.timeout_s, line]),
+        ]
         try:
             association = entity.associate(
                 destination.host, destination.port, contexts, destination.ae_title, evt_handlers=handlers
