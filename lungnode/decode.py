@@ -74,7 +74,39 @@ class Layout:
     signed: bool
 
 
+@dataclass(frozen=True)
+class RawFrame:
+    """One decoded frame, before the bits that are not stored are dropped and the sign is extended."""
+
+    values: NDArray[Any]  # shape (rows, columns), integers
+    layout: Layout
+
+    def stored(self) -> Stored:
+        """Return the stored values, with their sign."""
+        return _with_sign(self.values, self.layout)
+
+    def looked_up(self, convert: Callable[[Stored], NDArray[Any]]) -> NDArray[Any]:
+        """Return `convert` of the stored values; each value is converted once, for pixels are far more.
+
+        Args:
+            convert: Applied value by value, to an array of any shape.
+        """
+        values = self.values
+        unsigned = values.view(f"u{values.itemsize}") if values.dtype.kind == "i" else values
+        highest = int(unsigned.max())
+        if highest >= unsigned.size:
+            return convert(self.stored())
+        table = convert(_with_sign(np.arange(highest + 1), self.layout))
+        found: NDArray[Any] = table[unsigned]
+        return found
+
+
 def stored_values(ds: Dataset, frame: int = 1) -> Stored:
+    """Decode one frame to its stored values; the rest as `raw_frame`."""
+    return raw_frame(ds, frame).stored()
+
+
+def raw_frame(ds: Dataset, frame: int = 1) -> RawFrame:
     """Decode one frame.
 
     Args:
@@ -87,7 +119,7 @@ def stored_values(ds: Dataset, frame: int = 1) -> Stored:
     with untrusted("The pixel data cannot be decoded"):
         layout = read_layout(ds, frame)
         if not layout.syntax.is_encapsulated:
-            return _with_sign(_native(ds, layout, frame), layout)
+            return RawFrame(_native(ds, layout, frame), layout)
         return _decompress(_fragments(ds, layout, frame), layout)
 
 
@@ -179,10 +211,10 @@ def _fragments(ds: Dataset, layout: Layout, frame: int) -> bytes:
     return get_frame(ds.PixelData, frame - 1, number_of_frames=layout.frames, extended_offsets=offsets)
 
 
-def _decompress(data: bytes, layout: Layout) -> Stored:
+def _decompress(data: bytes, layout: Layout) -> RawFrame:
     shape = (layout.rows, layout.columns)
     if layout.syntax == RLELossless:
-        return _with_sign(_run_lengths(data, layout), layout)
+        return RawFrame(_run_lengths(data, layout), layout)
     decode, read = _CODECS[layout.syntax]
     header = read(data)
     _same_shape((header.rows, header.columns), shape)
@@ -191,7 +223,7 @@ def _decompress(data: bytes, layout: Layout) -> Stored:
     # A codestream of fewer bits than the attributes say carries the sign in its own top bit.
     high_bit = min(layout.high_bit, header.precision - 1)
     bits_stored = min(layout.bits_stored, header.precision)
-    return _with_sign(values, replace(layout, high_bit=high_bit, bits_stored=bits_stored))
+    return RawFrame(values, replace(layout, high_bit=high_bit, bits_stored=bits_stored))
 
 
 def _run_lengths(data: bytes, layout: Layout) -> NDArray[Any]:
@@ -215,7 +247,9 @@ def _same_shape(found: tuple[int, ...], expected: tuple[int, int]) -> None:
 
 def _with_sign(values: NDArray[Any], layout: Layout) -> Stored:
     """Drop the bits that are not stored and extend the sign."""
-    above, unused = 31 - layout.high_bit, 32 - layout.bits_stored
-    raised = values.astype(np.int32).view(np.uint32) << np.uint32(above)
-    kind = np.int32 if layout.signed else np.uint32
-    return (raised.view(kind) >> kind(unused)).astype(np.int32)
+    stored = values.astype(np.int32)
+    # In place: fresh memory costs more than the arithmetic.
+    bits = stored if layout.signed else stored.view(np.uint32)
+    bits <<= 31 - layout.high_bit
+    bits >>= 32 - layout.bits_stored
+    return stored

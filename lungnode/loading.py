@@ -11,7 +11,7 @@ import pydicom
 from pydicom import Dataset
 
 from lungnode.errors import UnavailableError, UnusableError
-from lungnode.pixels import Gray, hounsfield, lung_window
+from lungnode.pixels import Gray, lung_gray
 from lungnode.series import SliceHeader, slice_headers
 
 THREADS: Final = 4  # the codecs release the GIL
@@ -90,7 +90,7 @@ def read_gray(header: SliceHeader) -> Gray:
         UnavailableError: The file is away.
         UnusableError: It cannot be decoded.
     """
-    return lung_window(hounsfield(read_instance(header.path, pixels=True), header.frame))
+    return lung_gray(read_instance(header.path, pixels=True), header.frame)
 
 
 class _SharedInstances:
@@ -105,7 +105,7 @@ class _SharedInstances:
         if isinstance(instance, UnusableError):
             return instance
         try:
-            return lung_window(hounsfield(instance, header.frame))
+            return lung_gray(instance, header.frame)
         except UnusableError as error:
             return UnusableError(f"{header.path.name}: {error}")
 

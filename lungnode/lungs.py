@@ -1,5 +1,6 @@
 """Where lung is: on one slice of any source, and along a series; chest or not is decided here, on pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,7 +102,7 @@ def _reduce(gray: Gray) -> Gray:
 
 
 def coverage(
-    volume: Volume,
+    volume: Sequence[Gray] | Volume,
     pixel_mm: float | None = None,
     slice_mm: float | None = None,
     *,
@@ -118,8 +119,8 @@ def coverage(
     """
     total, step = len(volume), -(-len(volume) // MAX_SLICES)
     small = np.stack([_reduce(slice_) for slice_ in volume[::step]])
-    scale = volume.shape[2] / small.shape[2]
-    pixel = (pixel_mm or DEFAULT_PIXEL_MM * 512 / volume.shape[2]) * scale
+    columns = volume[0].shape[1]
+    pixel = (pixel_mm or DEFAULT_PIXEL_MM * 512 / columns) * columns / small.shape[2]
     lung = _lung(small)
     areas = np.repeat(lung.sum(axis=(1, 2)), step)[:total] * pixel**2
     covered = np.flatnonzero(areas >= MIN_AREA_MM2)
@@ -147,22 +148,40 @@ def _lung(small: Volume) -> Mask:
     dark = small < TISSUE
     labels, count = ndimage.label(dark, in_plane)
     # The rim of a trachea is as bright as lung by partial volume: only the inside counts.
-    inside = ndimage.binary_erosion(dark, in_plane, iterations=2)
-    keep = _hold_tissue(labels[inside], small[inside].astype(np.float64), count)
+    inside = _eroded(_eroded(dark))
+    keep = _hold_tissue(labels, small, inside, count)
     keep[_outside(labels, np.bincount(labels.ravel(), minlength=count + 1))] = False
     keep[0] = False
     return _largest(keep[labels])
 
 
-def _hold_tissue(labels: Labels, gray: Sums, count: int) -> Mask:
+def _eroded(mask: Mask) -> Mask:
+    """Keep what has all four neighbours in its slice; a twelfth of the time that ndimage takes."""
+    inner: Mask = np.zeros_like(mask)
+    beside = mask[:, :-2, 1:-1] & mask[:, 2:, 1:-1] & mask[:, 1:-1, :-2] & mask[:, 1:-1, 2:]
+    inner[:, 1:-1, 1:-1] = mask[:, 1:-1, 1:-1] & beside
+    return inner
+
+
+def _hold_tissue(labels: Labels, gray: Volume, inside: Mask, count: int) -> Mask:
     """Say of each area whether it is lung and not gas, by the gray of its inside.
 
     An area too thin to have an inside may be lung: what it is joined to decides.
     """
-    number = np.bincount(labels, minlength=count + 1)
+    number, total, squares = np.zeros((3, count + 1))
+    levels = np.arange(256)
+    for plane, shades, inner in zip(labels, gray, inside, strict=True):
+        areas = plane[inner].astype(np.intp)
+        first = int(areas.min(initial=count))  # areas are numbered from slice to slice
+        counts = np.bincount((areas - first) * 256 + shades[inner])
+        counts = np.pad(counts, (0, -len(counts) % 256)).reshape(-1, 256)
+        here = slice(first, first + len(counts))
+        number[here] += counts.sum(axis=1)
+        total[here] += counts @ levels
+        squares[here] += counts @ levels**2
     divisor = np.maximum(number, 1)
-    mean = np.bincount(labels, gray, minlength=count + 1) / divisor
-    variance = np.bincount(labels, gray**2, minlength=count + 1) / divisor - mean**2
+    mean = total / divisor
+    variance = squares / divisor - mean**2
     found: Mask = (number == 0) | (mean >= GAS) | ((mean >= EMPHYSEMA) & (variance >= VESSELS**2))
     return found
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 
-from lungnode.decode import Stored, stored_values
+from lungnode.decode import Stored, raw_frame, stored_values
 from lungnode.errors import UnusableError
 from lungnode.gray import Box, Gray, read_image
 from lungnode.headers import FunctionalGroups
@@ -21,6 +21,7 @@ __all__ = [
     "Hounsfield",
     "crop_box",
     "hounsfield",
+    "lung_gray",
     "lung_window",
     "model_input",
     "read_image",
@@ -53,13 +54,29 @@ def hounsfield(ds: Dataset, frame: int | None = None) -> Hounsfield:
     number = 1 if frame is None else frame
     with untrusted("The image cannot be read"):
         _check_is_ct(ds)
-        slope, intercept = _rescale(ds, number)
-        stored = stored_values(ds, number)
-        values: Hounsfield = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-        padding = _padding(ds, stored)
-        if padding is not None:
-            values[padding] = AIR_HU
-        return values.clip(min=np.float32(AIR_HU))
+        return _to_hounsfield(ds, number, stored_values(ds, number))
+
+
+def lung_gray(ds: Dataset, frame: int | None = None) -> Gray:
+    """Decode one slice to 8-bit gray in the lung window: `lung_window(hounsfield(ds, frame))`, faster.
+
+    Raises:
+        UnusableError: As `hounsfield`.
+    """
+    number = 1 if frame is None else frame
+    with untrusted("The image cannot be read"):
+        _check_is_ct(ds)
+        raw = raw_frame(ds, number)
+        return raw.looked_up(lambda stored: lung_window(_to_hounsfield(ds, number, stored)))
+
+
+def _to_hounsfield(ds: Dataset, frame: int, stored: Stored) -> Hounsfield:
+    slope, intercept = _rescale(ds, frame)
+    values: Hounsfield = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    padding = _padding(ds, stored)
+    if padding is not None:
+        values[padding] = AIR_HU
+    return values.clip(min=np.float32(AIR_HU))
 
 
 def _check_is_ct(ds: Dataset) -> None:

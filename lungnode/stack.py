@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from lungnode.errors import UnusableError
 from lungnode.gray import Gray
 from lungnode.lungs import Coverage, coverage
@@ -60,7 +58,7 @@ def cover_stack(stack: Stack) -> Coverage:
     """Find the slices of a stack, which has at least one, that show lung."""
     spacing = stack.slices[0].spacing_mm
     return coverage(
-        np.stack(stack.grays),
+        stack.grays,
         spacing[1] if spacing else None,
         stack.candidate.geometry.spacing_mm,
         labelled_chest=stack.candidate.labelled_chest,

@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 from lungnode.errors import UnusableError
 from lungnode.gray import Box, Gray
 from lungnode.phantom import phantom_study
-from lungnode.pixels import AIR_HU, crop_box, hounsfield, lung_window, model_input
+from lungnode.pixels import AIR_HU, crop_box, hounsfield, lung_gray, lung_window, model_input
 from tests.ct_images import Pixels, ct_image, enhanced, legacy_converted
 
 
@@ -102,6 +102,23 @@ def test_the_window_follows_the_standard() -> None:
     ]
 
     assert np.abs(lung_window(values)[0] - np.array(expected)).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize("file", ["signed", "unsigned", "padded"])
+def test_gray_that_is_looked_up_equals_gray_that_is_computed(file: str) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(-2000 if file == "signed" else 0, 3000, (40, 30)).astype(np.int16)
+    ds = ct_image(pixels if file == "signed" else pixels.astype(np.uint16))
+    if file == "padded":
+        ds.PixelPaddingValue = int(pixels[3, 4])
+
+    assert np.array_equal(lung_gray(ds), lung_window(hounsfield(ds)))
+
+
+def test_more_values_than_pixels_are_computed_one_by_one() -> None:
+    ds = ct_image(np.array([[0, 60000], [100, 1500]], np.uint16))
+
+    assert np.array_equal(lung_gray(ds), lung_window(hounsfield(ds)))
 
 
 def test_the_paper_cuts_fifty_of_512_rows_at_both_edges() -> None:
