@@ -180,7 +180,7 @@ def test_every_phase_is_timed(headers: list[SliceHeader]) -> None:
 
     _, seconds = analyse(headers, read_grays, MeanGray(), Conduct(lambda: float(next(ticks))))
 
-    assert seconds == {"choose": 1, "decode": 1, "coverage": 1, "preprocess": 1, "predict": 1}
+    assert seconds == {"choose": 1, "decode": 1, "coverage": 1, "predict": 1}
 
 
 def test_a_picked_slice_is_judged_without_its_study(headers: list[SliceHeader], study: PhantomStudy) -> None:
@@ -200,3 +200,20 @@ def test_a_picked_slice_without_lung_has_a_probability_beside_its_verdict(header
 
     assert (finding.verdict, finding.reason) == (Verdict.NOT_APPLICABLE, "No lung is seen on any slice.")
     assert finding.probability is not None
+
+
+def test_slices_predicted_while_others_are_decoded_change_nothing(tmp_path: Path) -> None:
+    long = phantom_study(tmp_path, slices=70, size=128)  # so many that some are looked at first
+    headers = [header for path in long.paths for header in slice_headers(dcmread(path), path)]
+    begun: list[str] = []
+    model = MeanGray(batch=5)
+
+    finding = run(headers, model=model, proceed=lambda phase, *_: begun.append(phase))
+
+    assert "predict" in begun[: begun.index("decode") + 70]  # before the last slice was decoded
+    assert set(model.batches[:-1]) == {5}
+    assert [s.position_mm for s in finding.slices] == sorted(
+        (s.position_mm for s in finding.slices), reverse=True
+    )
+    one_by_one = {s.sop_instance_uid: s.probability for s in run(headers[::-1], model=MeanGray()).slices}
+    assert {s.sop_instance_uid: s.probability for s in finding.slices} == one_by_one

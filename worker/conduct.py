@@ -1,4 +1,4 @@
-"""What an analysis needs of whoever runs it: the time, and leave to go on."""
+"""What an analysis needs of whoever runs it: the time, leave to go on, and how much to look at."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ class Conduct:
     clock: Callable[[], float]  # seconds, from any origin
     # Told the phase and how many of its slices are done, after each slice or batch. What it raises ends the
     # analysis: a worker renews its lease here, and stops when it must.
-    proceed: Callable[[str, int, int], None] = _go_on
+    proceed: Callable[[str, int, int], None] = _go_on  # by any thread
+    at_most: int | None = None  # slices of a series to look at, evenly spread; None: all of them
 
 
 @dataclass
