@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -205,15 +206,24 @@ def test_a_picked_slice_without_lung_has_a_probability_beside_its_verdict(header
 def test_slices_predicted_while_others_are_decoded_change_nothing(tmp_path: Path) -> None:
     long = phantom_study(tmp_path, slices=70, size=128)  # so many that some are looked at first
     headers = [header for path in long.paths for header in slice_headers(dcmread(path), path)]
-    begun: list[str] = []
+    predicted = Event()
     model = MeanGray(batch=5)
 
-    finding = run(headers, model=model, proceed=lambda phase, *_: begun.append(phase))
+    def hold_back_the_last(slices: Sequence[SliceHeader]) -> Iterator[Gray | UnusableError]:
+        for number, gray in enumerate(read_grays(slices)):
+            if number == len(slices) - 1:
+                assert predicted.wait(10)
+            yield gray
 
-    assert "predict" in begun[: begun.index("decode") + 70]  # before the last slice was decoded
+    def note(phase: str, _done: int, _total: int) -> None:
+        if phase == "predict":
+            predicted.set()
+
+    finding = run(headers, hold_back_the_last, model, note)
+
     assert set(model.batches[:-1]) == {5}
-    assert [s.position_mm for s in finding.slices] == sorted(
-        (s.position_mm for s in finding.slices), reverse=True
-    )
-    one_by_one = {s.sop_instance_uid: s.probability for s in run(headers[::-1], model=MeanGray()).slices}
-    assert {s.sop_instance_uid: s.probability for s in finding.slices} == one_by_one
+    assert len(finding.slices) == long.last - long.first + 1
+    for found in finding.slices:
+        header = next(h for h in headers if h.sop_instance_uid == found.sop_instance_uid)
+        (alone,) = analyse([header], read_grays, MeanGray(), Conduct(lambda: 0.0), picked=True)[0].slices
+        assert found.probability == alone.probability
