@@ -43,9 +43,11 @@ def upsample(class_map: ClassMap, box: Box, rows: int, columns: int) -> Activati
 
 def overlay(gray: Gray, activation: Activation) -> Color:
     """Return the slice in colour: gray up to an activation of `FLOOR`, then more and more of its colour."""
-    share = OPAQUE * ((activation - FLOOR) / (FULL - FLOOR)).clip(0, 1)[:, :, np.newaxis]
-    mixed = gray[:, :, np.newaxis] * (1 - share) + colors(activation) * share
-    color: Color = np.rint(mixed).astype(np.uint8)
+    color: Color = np.repeat(gray[:, :, np.newaxis], 3, axis=2)
+    painted = activation > FLOOR  # a small part, as a rule
+    strength = activation[painted]
+    share = OPAQUE * ((strength - FLOOR) / (FULL - FLOOR)).clip(0, 1)[:, np.newaxis]
+    color[painted] = np.rint(color[painted] * (1 - share) + colors(strength) * share)
     return color
 
 

@@ -29,7 +29,7 @@ from worker.result import Context, Verdict
 
 IMAGES = ("sc", "sc-multi", "pm")
 REPORTS = ("sr", "sr-comp", "sr-enh")
-EARLIER = (("2.25.11", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.12"),)
+EARLIER = dict.fromkeys(REPORTS, (("2.25.11", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.12"),))
 
 # Their tables list what holds for one value type or one functional group beside what holds for all.
 JUDGED_ELSEWHERE = ("sr-document-content", "parametric-map-multi-frame-functional-groups")

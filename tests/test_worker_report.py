@@ -175,7 +175,7 @@ def test_the_image_library_says_once_what_all_images_share() -> None:
 
 
 def test_a_revised_report_names_its_predecessor() -> None:
-    made = report(revision=2, predecessors=(("2.25.1", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.2"),))
+    made = report(revision=2, predecessors={"sr": (("2.25.1", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.2"),)})
 
     (study,) = made.PredecessorDocumentsSequence
     (series,) = study.ReferencedSeriesSequence

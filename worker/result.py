@@ -1,5 +1,6 @@
 """What an analysis finds: values that the report, the heatmaps and the command line all read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -55,9 +56,8 @@ class Context:
     model_version: str
     model_digest: str  # SHA-256 of the weights, hexadecimal
     qualification: str = "RESEARCH"
-    predecessors: tuple[
-        tuple[str, str, str], ...
-    ] = ()  # (series, SOP class, SOP instance UID) of earlier reports
+    # Earlier reports by output group: series, SOP class and SOP Instance UID each.
+    predecessors: Mapping[str, tuple[tuple[str, str, str], ...]] = field(default_factory=dict)
     heatmaps: int = 20  # slices shown, at most
     summary_identification: bool = False
     seconds: dict[str, float] = field(default_factory=dict)  # by phase

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +21,7 @@ from db.work import Claim, finish
 from lungnode.durable import sync_folder
 from lungnode.settings import Destination
 from worker.outputs.compose import Composed
-from worker.outputs.header import SOURCE_CHARACTER_SET
+from worker.outputs.header import SOURCE_CHARACTER_SET, encode
 from worker.parcel import groups_to_choose_from
 from worker.result import Verdict
 from worker.study import Revision
@@ -66,9 +65,7 @@ def stage(outputs: Path, revision: Revision, composed: Sequence[Composed]) -> St
 
 
 def _stage_one(folder: Path, revision: Revision, composed: Composed) -> Output:
-    encoded = BytesIO()
-    composed.dataset.save_as(encoded, enforce_file_format=True)
-    content = encoded.getvalue()
+    content = encode(composed.dataset)
     uid = str(composed.dataset.SOPInstanceUID)
     with (folder / f"{uid}.dcm").open("wb") as file:
         file.write(content)

@@ -4,6 +4,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from lungnode.runtime import Model, load_model
 from worker.analysis import Seen, analyse
 from worker.conduct import Conduct, Stopwatch
 from worker.hold import Node, Stopped, kept, new_owner
-from worker.making import compose_results, failed_finding
+from worker.making import compose_results, failed_finding, gray_of
 from worker.models import Loader, WarmModel
 from worker.result import StudyFinding, Verdict
 from worker.results import Staged, add_deliveries, commit, discard, stage
@@ -94,7 +95,8 @@ class Analyst:
         finding, seconds = self._find(revision, images, model, lost, seen.append)
         watch.seconds |= seconds
         with watch.phase("compose"):
-            composed = compose_results(finding, revision, images, self._node.settings, model.info)
+            settings, gray = self._node.settings, gray_of(seen)
+            composed = compose_results(finding, revision, images, settings, model.info, gray)
         with watch.phase("write"):
             staged = stage(self._node.settings.outputs, revision, composed)
         try:
@@ -106,7 +108,8 @@ class Analyst:
         finally:
             discard(staged)
         if first is not None and seen:
-            self._analysed = Analysed(held.row_id, images, seen[-1], model.info.digest, began)
+            inputs = replace(seen[-1], grays=())
+            self._analysed = Analysed(held.row_id, images, inputs, model.info.digest, began)
         return first or []
 
     def _find(

@@ -14,11 +14,11 @@ from lungnode.heatmap import overlay, spread_highest, upsample
 from lungnode.pixels import Gray
 from worker.outputs.capture import SUMMARY_NUMBER, Picture, compose_capture, compose_summary
 from worker.outputs.evidence import used_images
-from worker.outputs.header import KINDS, SOURCE_CHARACTER_SET
+from worker.outputs.header import KINDS, SOURCE_CHARACTER_SET, encode
 from worker.outputs.legend import annotate
 from worker.outputs.multiframe import compose_captures
 from worker.outputs.parametric import compose_map
-from worker.outputs.report import compose_report
+from worker.outputs.report import compose_report, report_of_class
 from worker.outputs.rle import rle_bound
 from worker.outputs.source import UTF_8, character_set, patient_and_study
 from worker.outputs.summary import draw_summary
@@ -60,14 +60,32 @@ def compose(
     Raises:
         KeyError: A group or an image is not known.
     """
-    composed = []
-    pictures: list[Picture] | None = None
-    for group in sorted(groups, key=lambda name: (KINDS[_base(name)].series_number, name)):
-        if pictures is None and _base(group) in ("sc", "sc-multi"):
-            pictures = draw_heatmaps(finding, context, sources, gray)
-        for made in _compose_group(finding, context, sources, group, pictures or ()):
+    named = sorted(groups, key=lambda name: (KINDS[_base(name)].series_number, name))
+    reports = [group for group in named if _base(group).startswith("sr")]
+    composed = _compose_reports(finding, context, sources, reports)
+    images = [group for group in named if group not in reports]
+    drawn = any(_base(group) in ("sc", "sc-multi") for group in images)
+    pictures = draw_heatmaps(finding, context, sources, gray) if drawn else []
+    for group in images:
+        for made in _compose_images(finding, context, sources, group, pictures):
             _set_character_set(made, sources, finding, group)
             composed.append(Composed(group, made))
+    return composed
+
+
+def _compose_reports(
+    finding: StudyFinding, context: Context, sources: Mapping[str, Dataset], groups: Sequence[str]
+) -> list[Composed]:
+    """Compose the content once for each character set."""
+    composed = []
+    encoded: dict[bool, bytes] = {}  # by whether the source's character set is kept
+    for group in groups:
+        kept = group.endswith(SOURCE_CHARACTER_SET)
+        if kept not in encoded:
+            made = compose_report(finding, context, sources, group)
+            _set_character_set(made, sources, finding, group)
+            encoded[kept] = encode(made)
+        composed.append(Composed(group, report_of_class(encoded[kept], context, group)))
     return composed
 
 
@@ -75,7 +93,7 @@ def _base(group: str) -> str:
     return group.removesuffix(SOURCE_CHARACTER_SET)
 
 
-def _compose_group(
+def _compose_images(
     finding: StudyFinding,
     context: Context,
     sources: Mapping[str, Dataset],
@@ -83,8 +101,6 @@ def _compose_group(
     pictures: Sequence[Picture],
 ) -> list[Dataset]:
     base = _base(group)
-    if base.startswith("sr"):
-        return [compose_report(finding, context, sources, group)]
     if base == "pm":
         made = compose_map(finding.slices, context, sources, group)
         return [made] if made else []

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
+from io import BytesIO
 from typing import Final
 
 from highdicom.base_content import ContributingEquipment
@@ -157,3 +158,10 @@ def with_file_meta(made: Dataset, transfer_syntax: UID = ExplicitVRLittleEndian)
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     made.file_meta.TransferSyntaxUID = transfer_syntax
     return made
+
+
+def encode(made: Dataset) -> bytes:
+    """Return the object as a DICOM file."""
+    encoded = BytesIO()
+    made.save_as(encoded, enforce_file_format=True)
+    return encoded.getvalue()

@@ -5,6 +5,7 @@ A.35.2 Enhanced SR. The content is the same in all three.
 """
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -23,13 +24,22 @@ from highdicom.sr import (
 from highdicom.sr.enum import RelationshipTypeValues
 from highdicom.sr.templates import LanguageOfContentItemAndDescendants
 from highdicom.sr.value_types import TextContentItem
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from lungnode import codes
 from lungnode.identifiers import derive_uid
 from worker.outputs.evidence import UsedImage, hierarchical_reference, used_images
-from worker.outputs.header import MANUFACTURER, device_uid, header, with_file_meta
+from worker.outputs.header import (
+    MANUFACTURER,
+    device_uid,
+    header,
+    instance_uid,
+    kind_of,
+    series_uid,
+    with_file_meta,
+)
 from worker.outputs.library import image_library
 from worker.outputs.source import decoded
 from worker.outputs.wording import conclusion, remarks
@@ -64,14 +74,30 @@ def compose_report(
     report.CurrentRequestedProcedureEvidenceSequence = hierarchical_reference(
         context.study_instance_uid, evidence
     )
-    if context.predecessors:
-        report.PredecessorDocumentsSequence = hierarchical_reference(
-            context.study_instance_uid, context.predecessors
-        )
     requests = referenced_requests(source, context.study_instance_uid)
     if requests:
         report.ReferencedRequestSequence = requests
+    _name_predecessors(report, context, group)
     return with_file_meta(report)
+
+
+def report_of_class(encoded: bytes, context: Context, group: str) -> Dataset:
+    """Return an encoded report as an object of a group's class; its content is not encoded again."""
+    report = dcmread(BytesIO(encoded))
+    report.SOPClassUID = kind_of(group).sop_class_uid
+    report.SOPInstanceUID = instance_uid(context, group)
+    report.SeriesInstanceUID = series_uid(context, group)
+    _name_predecessors(report, context, group)
+    return with_file_meta(report)
+
+
+def _name_predecessors(report: Dataset, context: Context, group: str) -> None:
+    earlier = context.predecessors.get(group)
+    if earlier:
+        study = context.study_instance_uid
+        report.PredecessorDocumentsSequence = hierarchical_reference(study, earlier)
+    else:
+        report.pop("PredecessorDocumentsSequence", None)
 
 
 def content(finding: StudyFinding, context: Context, images: Sequence[UsedImage]) -> Dataset:
