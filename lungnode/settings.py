@@ -87,6 +87,12 @@ class AnalysisSettings(_Frozen):
 
     model: Path | None = Field(None, description="folder of the model; empty: the one Lungnode ships")
     batch: int = Field(8, ge=1, le=256, description="slices given to the model at once")
+    profile: Literal["full", "fast"] = Field(
+        "full", description="full: every slice that shows lung; fast: a sample of them"
+    )
+    fast_slices: int = Field(
+        48, ge=10, description="slices of a series that the fast profile looks at, evenly spread"
+    )
     lease_s: float = Field(
         60.0, gt=0, description="seconds after which a silent worker's study is taken back"
     )
@@ -97,6 +103,11 @@ class AnalysisSettings(_Frozen):
     qualification: Literal["RESEARCH", "PRODUCT"] = Field(
         "RESEARCH", description="Content Qualification of outputs; PRODUCT only where local law allows it"
     )
+
+    @property
+    def at_most(self) -> int | None:
+        """Slices of a series that are looked at; None: all of them."""
+        return self.fast_slices if self.profile == "fast" else None
 
 
 class DeliverySettings(_Frozen):

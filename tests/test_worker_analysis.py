@@ -227,3 +227,28 @@ def test_slices_predicted_while_others_are_decoded_change_nothing(tmp_path: Path
         header = next(h for h in headers if h.sop_instance_uid == found.sop_instance_uid)
         (alone,) = analyse([header], read_grays, MeanGray(), Conduct(lambda: 0.0), picked=True)[0].slices
         assert found.probability == alone.probability
+
+
+def test_at_most_so_many_slices_are_looked_at_and_the_reader_is_told(
+    headers: list[SliceHeader], study: PhantomStudy
+) -> None:
+    asked: list[int] = []
+
+    def counting(slices: Sequence[SliceHeader]) -> Iterator[Gray | UnusableError]:
+        asked.append(len(slices))
+        return read_grays(slices)
+
+    few, _ = analyse(headers, counting, negative(), Conduct(lambda: 0.0, at_most=12))
+
+    assert asked == [12]  # every second one
+    assert len(few.slices) == pytest.approx((study.last - study.first + 1) / 2, abs=1)
+    assert few.verdict is Verdict.NEGATIVE  # what was left out is not missing
+    assert f"12 of {SLICES} slices, evenly spread, were looked at." in few.choice
+
+
+def test_a_gap_is_seen_in_a_sample_as_well(headers: list[SliceHeader], study: PhantomStudy) -> None:
+    holed = [h for number, h in enumerate(headers) if not study.first + 2 <= number < study.first + 11]
+
+    few, _ = analyse(holed, read_grays, negative(), Conduct(lambda: 0.0, at_most=10))
+
+    assert few.verdict is Verdict.UNDETERMINED

@@ -127,7 +127,8 @@ class Analyst:
             if lost.is_set() or self._node.stopping():
                 raise Stopped
 
-        return analyse(images.headers, read_grays, model, Conduct(time.monotonic, proceed), keep=keep)
+        conduct = Conduct(time.monotonic, proceed, self._node.settings.analysis.at_most)
+        return analyse(images.headers, read_grays, model, conduct, keep=keep)
 
     def _keep(
         self, held: Claim, revision: Revision, finding: StudyFinding, values: dict[str, Any], staged: Staged

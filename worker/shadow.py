@@ -76,7 +76,8 @@ class Shadow:
             threshold=info.threshold,
         )
         try:
-            finding = _find(analysed, model, Conduct(time.monotonic, self._until(analysed)))
+            at_most = self._node.settings.analysis.at_most
+            finding = _find(analysed, model, Conduct(time.monotonic, self._until(analysed), at_most))
         except Stopped:
             raise
         except Exception as error:  # noqa: BLE001 - no model may stop the worker; the row keeps what was wrong
