@@ -275,13 +275,12 @@ def test_one_association_carries_a_whole_group(courier: Any) -> None:
     assert (len(peer.stored), peer.associations) == (5, 1)
 
 
-def test_heatmaps_wait_for_the_report_and_are_named_when_it_has_ended(courier: Any) -> None:
+def test_heatmaps_wait_for_the_report_and_follow_it_over_the_same_association(courier: Any) -> None:
     with pacs() as peer:
         node, (sr, sc) = courier(peer.port, "sr", "sc")
 
-        assert node.deliver(sc) == []
-        assert node.deliver(sr) == [sc]
-        assert node.deliver(sc) == []
+        assert (node.deliver(sc), peer.associations) == ([], 0)
+        assert (node.deliver(sr), peer.associations) == ([], 1)
 
     assert [row.state for row in map(node.row, (sr, sc))] == [DeliveryState.STORED, DeliveryState.STORED]
     assert [data for _, _, data in peer.stored] == [encoded(node, "sr"), encoded(node, "sc")]
@@ -291,8 +290,7 @@ def test_heatmaps_are_sent_though_the_report_was_refused(courier: Any) -> None:
     with pacs(None, "", 0x0124) as peer:
         node, (sr, sc) = courier(peer.port, "sr", "sc")
 
-        assert node.deliver(sr) == [sc]
-        node.deliver(sc)
+        node.deliver(sr)
 
     assert [row.state for row in map(node.row, (sr, sc))] == [DeliveryState.REFUSED, DeliveryState.STORED]
 

@@ -1,14 +1,16 @@
 """The courier: takes one delivery from its row to its destination and writes down what became of it.
 
 A delivery waits until those before it, of the same analysis to the same destination, have ended: the report
-arrives before its heatmaps.
+arrives before its heatmaps, over the same association.
 """
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from db.models import Analysis, Delivery, DeliveryState
@@ -16,7 +18,7 @@ from db.session import transaction
 from db.work import DELIVERIES, Claim, Retry, claim, fail, finish, give_back
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.settings import Destination, Settings
-from worker.destination import Peer, associated
+from worker.destination import Line, Peer
 from worker.hold import Node, kept, new_owner
 from worker.parcel import Item, Meaning, Parcel, groups_to_choose_from, recalled
 
@@ -25,7 +27,19 @@ _UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
 def deliver_row(node: Node, row_id: int) -> list[int]:
-    """Send one delivery if it is due and nobody else has it; return the deliveries that waited for it."""
+    """Send one delivery if it is due and nobody else has it, then those that waited for it.
+
+    All go over one association. Returns those that still wait, where the worker has to stop.
+    """
+    with Line() as line:
+        waiting = _deliver(node, row_id, line)
+        while waiting and not node.stopping():
+            waiting = _deliver(node, waiting[0], line)
+    return waiting
+
+
+def _deliver(node: Node, row_id: int, line: Line) -> list[int]:
+    """Send one delivery; return those that waited for it."""
     held = Claim(DELIVERIES, row_id, new_owner())
     with transaction(node.engine) as session:
         row = session.get(Delivery, row_id)
@@ -34,12 +48,29 @@ def deliver_row(node: Node, row_id: int) -> list[int]:
         if not claim(session, held, node.clock(), node.settings.delivery.lease_s):
             return []
         session.refresh(row)  # the claim counted the attempt
-        parcel = _read_parcel(session, node.settings, row)
-    parcel, reason, ended = _attempt(node, held, row.destination, parcel)
+        load = _read_load(session, node.settings, row)
+    parcel, reason, ended = _attempt(node, held, load, line)
     with transaction(node.engine) as session:
         state = _record(session, node, held, parcel, reason, ended=ended)
         _tell(row, parcel, state, reason)
         return [] if state in _UNFINISHED else _followers(session, row)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What one delivery sends, and what follows it over the same association."""
+
+    destination: str
+    parcel: Parcel
+    followers: tuple[Parcel, ...]
+
+    def proposal(self) -> dict[str, set[str]]:
+        """Return the transfer syntaxes of all instances, by SOP class."""
+        proposed: dict[str, set[str]] = {}
+        for parcel in (self.parcel, *self.followers):
+            for item in chain.from_iterable(parcel.choices.values()):
+                proposed.setdefault(item.sop_class_uid, set()).add(item.transfer_syntax_uid)
+        return proposed
 
 
 def _tell(row: Delivery, parcel: Parcel, state: str, reason: str) -> None:
@@ -52,40 +83,35 @@ def _tell(row: Delivery, parcel: Parcel, state: str, reason: str) -> None:
     _LOG.warning("%s: %s. %s", place, state or "taken back", why)
 
 
-def send(
-    parcel: Parcel, destination: Destination, calling_ae_title: str, stopping: Callable[[], bool]
-) -> Parcel:
-    """Send what is left to send over one association, and return the parcel with the peer's answers.
+def _send(parcel: Parcel, peer: Peer, stopping: Callable[[], bool]) -> Parcel:
+    """Send what is left to send, and return the parcel with the peer's answers.
 
     Raises:
-        UnavailableError: No association for now.
-        UnusableError: The peer will never accept it.
+        UnusableError: The peer takes nothing of it.
         OSError: A file cannot be read.
     """
-    if not parcel.choices:
-        raise UnusableError(f"The analysis has no output {parcel.group!r}.")
-    with associated(destination, calling_ae_title, _proposal(parcel)) as peer:
-        parcel = parcel.chosen(_accepted_group(peer, parcel))
-        for item in parcel.items:
-            if item.settled:
-                continue
-            if stopping():
-                break
-            answer = peer.store(item.path, item.transfer_syntax_uid, item.sop_class_uid)
-            parcel = parcel.with_item(item.answered(answer))
-            if answer.status is None:
-                break
+    parcel = parcel.chosen(_accepted_group(peer, parcel))
+    for item in parcel.items:
+        if item.settled:
+            continue
+        if stopping():
+            break
+        answer = peer.store(item.path, item.transfer_syntax_uid, item.sop_class_uid)
+        parcel = parcel.with_item(item.answered(answer))
+        if answer.status is None:
+            break
     return parcel
 
 
-def _attempt(node: Node, held: Claim, name: str, parcel: Parcel) -> tuple[Parcel, str, bool]:
+def _attempt(node: Node, held: Claim, load: _Load, line: Line) -> tuple[Parcel, str, bool]:
     """Return the parcel as far as it was sent, why no farther, and whether that is for good."""
-    settings = node.settings
+    settings, parcel = node.settings, load.parcel
     try:
-        destination = _destination(settings, name)
+        destination = _destination(settings, load)
         calling = destination.calling_ae_title or settings.receiver.ae_title
         with kept(node, held, settings.delivery.lease_s) as lost:
-            parcel = send(parcel, destination, calling, lambda: node.stopping() or lost.is_set())
+            peer = line.peer(destination, calling, load.proposal)
+            parcel = _send(parcel, peer, lambda: node.stopping() or lost.is_set())
     except UnusableError as error:
         return parcel, str(error), True
     except (UnavailableError, OSError) as error:
@@ -110,6 +136,12 @@ def _record(session: Session, node: Node, held: Claim, parcel: Parcel, reason: s
     return fail(session, held, values, retry, now)
 
 
+def _read_load(session: Session, settings: Settings, row: Delivery) -> _Load:
+    after = select(Delivery).where(*_beside(row), Delivery.id > row.id, Delivery.state.in_(_UNFINISHED))
+    followers = (_read_parcel(session, settings, each) for each in session.scalars(after))
+    return _Load(row.destination, _read_parcel(session, settings, row), tuple(followers))
+
+
 def _read_parcel(session: Session, settings: Settings, row: Delivery) -> Parcel:
     outputs = session.get_one(Analysis, row.analysis_id).outputs
     # A report's class is open until an instance of it was sent: another class has another SOP Instance UID.
@@ -131,14 +163,6 @@ def _read_parcel(session: Session, settings: Settings, row: Delivery) -> Parcel:
     return Parcel(row.group, choices)
 
 
-def _proposal(parcel: Parcel) -> dict[str, set[str]]:
-    proposed: dict[str, set[str]] = {}
-    for items in parcel.choices.values():
-        for item in items:
-            proposed.setdefault(item.sop_class_uid, set()).add(item.transfer_syntax_uid)
-    return proposed
-
-
 def _accepted_group(peer: Peer, parcel: Parcel) -> str:
     accepted = (
         group for group, items in parcel.choices.items() if all(peer.accepts(i.sop_class_uid) for i in items)
@@ -146,22 +170,24 @@ def _accepted_group(peer: Peer, parcel: Parcel) -> str:
     return next(accepted, parcel.group)
 
 
-def _destination(settings: Settings, name: str) -> Destination:
+def _destination(settings: Settings, load: _Load) -> Destination:
+    if not load.parcel.choices:
+        raise UnusableError(f"The analysis has no output {load.parcel.group!r}.")
     for destination in settings.destinations:
-        if destination.name == name:
+        if destination.name == load.destination:
             return destination
-    raise UnusableError(f"The settings name no destination {name!r} any more.")
+    raise UnusableError(f"The settings name no destination {load.destination!r} any more.")
 
 
 def _is_behind(session: Session, row: Delivery) -> bool:
-    earlier = _beside(row).where(Delivery.id < row.id, Delivery.state.in_(_UNFINISHED)).limit(1)
-    return session.scalar(earlier) is not None
+    earlier = select(Delivery.id).where(*_beside(row), Delivery.id < row.id, Delivery.state.in_(_UNFINISHED))
+    return session.scalar(earlier.limit(1)) is not None
 
 
 def _followers(session: Session, row: Delivery) -> list[int]:
-    return list(session.scalars(_beside(row).where(Delivery.state == DeliveryState.PENDING).limit(1)))
+    waiting = select(Delivery.id).where(*_beside(row), Delivery.state == DeliveryState.PENDING)
+    return list(session.scalars(waiting.order_by(Delivery.id).limit(1)))
 
 
-def _beside(row: Delivery) -> Select[int]:
-    same = (Delivery.analysis_id == row.analysis_id, Delivery.destination == row.destination)
-    return select(Delivery.id).where(*same).order_by(Delivery.id)
+def _beside(row: Delivery) -> tuple[ColumnElement[bool], ...]:
+    return Delivery.analysis_id == row.analysis_id, Delivery.destination == row.destination

@@ -1,12 +1,12 @@
 """A Storage SCU: one association that sends files as they are stored."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
 from struct import pack
-from typing import Final
+from typing import Final, Self
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -39,6 +39,11 @@ class Peer:
     def __init__(self, association: Association) -> None:
         self._association = association
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the association is still open."""
+        return bool(self._association.is_established)
+
     def accepts(self, sop_class_uid: str) -> bool:
         """Tell whether instances of a class may be sent, in some transfer syntax."""
         return any(c.abstract_syntax == sop_class_uid for c in self._association.accepted_contexts)
@@ -49,7 +54,7 @@ class Peer:
         Raises:
             OSError: The file cannot be read.
         """
-        if not self._association.is_established:
+        if not self.is_there:
             return Answer(None, "the association was gone")
         instance: Path | Dataset = path
         if not self._takes(sop_class_uid, transfer_syntax_uid):
@@ -95,6 +100,37 @@ def associated(
     _config.STORE_SEND_CHUNKED_DATASET = True
     with _association(destination, calling_ae_title, _contexts(proposed)) as association:
         yield Peer(association)
+
+
+class Line:
+    """An association that is opened when it is needed and kept for whatever else goes to the destination."""
+
+    def __init__(self) -> None:
+        """Be closed."""
+        self._open = ExitStack()
+        self._peer: Peer | None = None
+
+    def __enter__(self) -> Self:
+        """Still be closed."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the association."""
+        self._open.close()
+
+    def peer(
+        self, destination: Destination, calling_ae_title: str, proposed: Callable[[], dict[str, set[str]]]
+    ) -> Peer:
+        """Return the peer; the association is made if there is none, or none any more.
+
+        Raises:
+            UnavailableError: No association for now.
+            UnusableError: The peer will never accept it.
+        """
+        if self._peer is None or not self._peer.is_there:
+            self._open.close()
+            self._peer = self._open.enter_context(associated(destination, calling_ae_title, proposed()))
+        return self._peer
 
 
 def echo(destination: Destination, calling_ae_title: str) -> None:
