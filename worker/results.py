@@ -7,8 +7,10 @@ owner of the analysis can do. So a run that lost its row never touches the files
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +28,7 @@ from worker.parcel import groups_to_choose_from
 from worker.result import Verdict
 from worker.study import Revision
 
+THREADS: Final = 4
 _ALWAYS: Final = ("sr", "sc")  # composed even where no destination wants them: a later one may
 
 
@@ -61,7 +64,8 @@ def stage(outputs: Path, revision: Revision, composed: Sequence[Composed]) -> St
     """Write the composed objects to a folder of their own, synchronised."""
     folder = outputs / "staging" / f"{revision.analysis_id}-{os.urandom(4).hex()}"
     folder.mkdir(parents=True)
-    return Staged(folder, tuple(_stage_one(folder, revision, each) for each in composed))
+    with ThreadPoolExecutor(THREADS, "write") as pool:  # a disk synchronises several files at once
+        return Staged(folder, tuple(pool.map(partial(_stage_one, folder, revision), composed)))
 
 
 def _stage_one(folder: Path, revision: Revision, composed: Composed) -> Output:

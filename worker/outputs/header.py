@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from importlib.metadata import version
 from io import BytesIO
 from typing import Final
@@ -121,8 +122,13 @@ def header(
     return made
 
 
+@cache
+def _version() -> str:
+    return version("lungnode")  # read from a file, each time
+
+
 def _describe_device(made: Dataset, context: Context, at: datetime) -> None:
-    software = f"{MANUFACTURER} {version('lungnode')}"
+    software = f"{MANUFACTURER} {_version()}"
     model = f"{context.model_name} {context.model_version}"
     made.Manufacturer = MANUFACTURER
     made.ManufacturerModelName = context.model_name[:64]
