@@ -234,6 +234,7 @@ class Analysis(Base):
     finished_at: Mapped[datetime | None]
     model: Mapped[str] = mapped_column(String(255), default="")
     model_digest: Mapped[str] = mapped_column(String(64), default="")
+    runtime: Mapped[str] = mapped_column(String(64), default="")  # what ran the model: "openvino int8"
     verdict: Mapped[str] = mapped_column(String(16), default="")
     probability: Mapped[float | None] = mapped_column(Float)
     threshold: Mapped[float | None] = mapped_column(Float)

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -87,6 +87,12 @@ class AnalysisSettings(_Frozen):
 
     model: Path | None = Field(None, description="folder of the model; empty: the one Lungnode ships")
     batch: int = Field(8, ge=1, le=256, description="slices given to the model at once")
+    runtime: Literal["auto", "tensorflow", "openvino"] = Field(
+        "auto", description="what runs the model; auto: TensorFlow on a GPU, else OpenVINO"
+    )
+    precision: Literal["auto", "int8", "bf16", "fp32"] = Field(
+        "auto", description="numbers that OpenVINO computes with; auto: the fastest that passed the gate"
+    )
     profile: Literal["full", "fast"] = Field(
         "full", description="full: every slice that shows lung; fast: a sample of them"
     )
@@ -103,6 +109,12 @@ class AnalysisSettings(_Frozen):
     qualification: Literal["RESEARCH", "PRODUCT"] = Field(
         "RESEARCH", description="Content Qualification of outputs; PRODUCT only where local law allows it"
     )
+
+    @model_validator(mode="after")
+    def _tensorflow_is_the_reference(self) -> Self:
+        if self.runtime == "tensorflow" and self.precision not in ("auto", "fp32"):
+            raise ValueError(f"TensorFlow computes in fp32 only, and analysis.precision is {self.precision}")
+        return self
 
     @property
     def at_most(self) -> int | None:

@@ -32,6 +32,7 @@ class OneProbability:
     error: Exception | None = None
     before_predict: Callable[[], object] = lambda: None
     batch: int = 4
+    runtime: str = "toy"
     info: ModelInfo = field(
         default_factory=lambda: ModelInfo(
             "test", "1", "ab" * 32, Recipe(name="test", input=Input(size=64, crop="lung")), Decision()
@@ -92,7 +93,7 @@ class Bench:
     def analyse(self) -> list[int]:
         """Do what a worker does for one message."""
         node = Node(self.engine, self.settings, lambda: self.stopping, lambda: self.now)
-        return Analyst(node, lambda _folder, _batch: self.model).analyse_most_urgent()
+        return Analyst(node, lambda _folder, _settings: self.model).analyse_most_urgent()
 
     def row(self, row_id: int) -> Analysis:
         """Return what is written down, outputs and deliveries included."""

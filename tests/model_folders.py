@@ -52,6 +52,7 @@ class ToyModel:
 
     info: ModelInfo
     batch: int
+    runtime: str = "toy"
     probability: float = 0.75
     error: Exception | None = None
     before_predict: Callable[[], object] = lambda: None
@@ -97,10 +98,10 @@ class Registry:
         """The node's database."""
         return self.bench.engine
 
-    def load(self, folder: Path, batch: int) -> Model:
+    def load(self, folder: Path, settings: Settings) -> Model:
         """Load the toy of a folder."""
         info = describe_model(folder)
-        self.loaded[info.digest] = ToyModel(info, batch, error=self.errors.get(info.digest))
+        self.loaded[info.digest] = ToyModel(info, settings.analysis.batch, error=self.errors.get(info.digest))
         return self.loaded[info.digest]
 
     def add(self, threshold: float, now: datetime = NOON, **values: object) -> RegisteredModel:

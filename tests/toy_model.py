@@ -16,6 +16,7 @@ class MeanGray:
     recipe: Recipe = field(default_factory=lambda: Recipe(name="toy", input=Input(size=32, crop="lung")))
     decision: Decision = field(default_factory=Decision)
     batch: int = 4
+    runtime: str = "toy"
     batches: list[int] = field(default_factory=list)
 
     @property

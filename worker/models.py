@@ -11,12 +11,13 @@ import numpy as np
 from lungnode.errors import UnavailableError
 from lungnode.model_folder import Place, verified
 from lungnode.runtime import Model
+from lungnode.settings import Settings
 from worker.hold import Node
 
 _LOG = logging.getLogger(__name__)
 _RETRY: Final = timedelta(seconds=60)  # until a model that could not be used is tried again
 
-Loader = Callable[[Path, int], Model]  # from a model's folder and the slices of a batch
+Loader = Callable[[Path, Settings], Model]  # from a model's folder
 
 
 class WarmModel:
@@ -66,12 +67,12 @@ class WarmModel:
             self._failed = (place, self._node.clock() + _RETRY)
         else:
             self._place, self._model, self._failed = place, model, None
-            _LOG.info("%s model %s loaded; ready for analyses", self._role, _named(model))
+            _LOG.info("%s model %s runs on %s; ready for analyses", self._role, _named(model), model.runtime)
 
     def _warm(self, place: Place) -> Model:
         if place.digest:
             verified(place)
-        model = self._load(place.folder, self._node.settings.analysis.batch)
+        model = self._load(place.folder, self._node.settings)
         size = model.info.size
         model.predict(np.zeros((model.batch, size, size), np.uint8))  # the first call is slow
         return model

@@ -18,7 +18,7 @@ from db.work import ANALYSES, Claim, Retry, claim, fail, give_back, most_urgent
 from lungnode.loading import Images, read_grays, read_images
 from lungnode.model_folder import ModelInfo
 from lungnode.rules import destinations_of
-from lungnode.runtime import Model, load_model
+from lungnode.runtime import Model, open_model
 from worker.analysis import Seen, analyse
 from worker.conduct import Conduct, Stopwatch
 from worker.hold import Node, Stopped, kept, new_owner
@@ -42,7 +42,7 @@ _ENDS: Final = {
 class Analyst:
     """The model in use, warm, and the rows it works on; each analysis has one model from start to end."""
 
-    def __init__(self, node: Node, load: Loader = load_model) -> None:
+    def __init__(self, node: Node, load: Loader = open_model) -> None:
         self._node = node
         self._active = WarmModel(node, load, "active")
         self._shadow = Shadow(node, load)
@@ -101,6 +101,7 @@ class Analyst:
             staged = stage(self._node.settings.outputs, revision, composed)
         try:
             values = self._values(finding, model.info) | {
+                "runtime": model.runtime,
                 "details": _details(finding, images),
                 "phases": {name: round(value, 3) for name, value in watch.seconds.items()},
             }

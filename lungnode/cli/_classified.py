@@ -22,8 +22,8 @@ from lungnode.errors import UnusableError
 from lungnode.heatmap import overlay, spread_highest, upsample
 from lungnode.loading import read_instance
 from lungnode.model_folder import ModelInfo, verified
-from lungnode.runtime import load_model
-from lungnode.settings import AnalysisSettings, Settings
+from lungnode.runtime import open_model
+from lungnode.settings import Settings
 from worker.classify import Item, classify, unusable
 from worker.conduct import Conduct
 from worker.gather import Task, gather
@@ -58,7 +58,7 @@ def run(paths: Sequence[Path], settings: Settings, saved: Saved, *, as_json: boo
     for target in (saved.heatmaps, saved.reports):
         _make_folder(target)
     items = []
-    classified = _classified(gather(paths), place.folder, settings.analysis, info)
+    classified = _classified(gather(paths), place.folder, settings, info)
     for number, item in enumerate(classified, start=1):
         items.append(item)
         _save(item, saved, number, info)
@@ -71,17 +71,15 @@ def run(paths: Sequence[Path], settings: Settings, saved: Saved, *, as_json: boo
     return not any(item.finding.verdict is Verdict.ERROR for item in items)
 
 
-def _classified(
-    tasks: Sequence[Task], folder: Path, limits: AnalysisSettings, info: ModelInfo
-) -> Iterator[Item]:
-    if all(task.problem for task in tasks):  # TensorFlow takes seconds to load
+def _classified(tasks: Sequence[Task], folder: Path, settings: Settings, info: ModelInfo) -> Iterator[Item]:
+    if all(task.problem for task in tasks):  # a model takes seconds to load
         yield from (unusable(task, info.threshold) for task in tasks)
         return
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         shown = progress.add_task("load the model", total=None)
-        model = load_model(folder, limits.batch)
-        conduct = Conduct(time.monotonic, _Shown(progress, shown), limits.at_most)
+        model = open_model(folder, settings)
+        conduct = Conduct(time.monotonic, _Shown(progress, shown), settings.analysis.at_most)
         yield from classify(tasks, model, conduct)
 
 

@@ -20,7 +20,7 @@ from lungnode.cli._test_data import EVERYTHING, Found, Source, collect
 from lungnode.cli.studies import open_database
 from lungnode.errors import UnavailableError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
-from lungnode.runtime import Model, load_model
+from lungnode.runtime import Model, open_model
 from lungnode.settings import Settings
 from trainer.card import FIGURES, cell
 from trainer.compression import Price, price_of_compression
@@ -108,7 +108,7 @@ def evaluate_at(place: Place, settings: Settings, found: Found) -> Evaluation:
 def _load(place: Place, settings: Settings) -> Model:
     with shown() as progress:
         progress.begin("load the model", 1)
-        return load_model(place.folder, settings.analysis.batch)
+        return open_model(place.folder, settings)
 
 
 def _measure(model: Model, found: Found, *, priced: bool) -> tuple[Evaluation, Sequence[Price]]:

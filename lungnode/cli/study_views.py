@@ -40,6 +40,7 @@ _ANALYSIS: Final = (
     "attempts",
     "model",
     "model_digest",
+    "runtime",
     "phases",
     "details",
 )

@@ -9,7 +9,19 @@ Importing this package imports TensorFlow.
 """
 
 from lungnode.network.build import build_network, split_network
+from lungnode.network.head import add_head
+from lungnode.network.lean import add_lean_head, split_head
 from lungnode.network.weights import get_weights, set_weights
 from lungnode.weights_file import Weights, write_weights
 
-__all__ = ["Weights", "build_network", "get_weights", "set_weights", "split_network", "write_weights"]
+__all__ = [
+    "Weights",
+    "add_head",
+    "add_lean_head",
+    "build_network",
+    "get_weights",
+    "set_weights",
+    "split_head",
+    "split_network",
+    "write_weights",
+]

@@ -1,5 +1,6 @@
 """The whole network of a recipe, and its two parts around what is frozen."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import keras
@@ -10,17 +11,20 @@ from lungnode.network.head import add_head
 from lungnode.network.layout import LAST_STAGE, Layout, normalise
 from lungnode.recipe import Network
 
+Head = Callable[[list[Any], int, Network], list[Any]]  # maps of the stages, findings; see add_head
+
 _READ: Final = "read{}"  # the name of the layer through which the head reads a stage
 _STAGE: Final = "stage{}"  # the name of the layer that ends a stage
 
 
-def build_network(network: Network, size: int, findings: int = 1) -> Any:
+def build_network(network: Network, size: int, findings: int = 1, head: Head = add_head) -> Any:
     """Build the network with random weights.
 
     Args:
         network: Of the recipe; its `init` is not looked at.
         size: Rows and columns of the input: 8-bit gray, as floats, of shape (n, size, size, 1).
         findings: Number of class maps.
+        head: What turns features into class maps and logits.
 
     Returns:
         A keras.Model with the outputs class maps (n, rows, columns, findings) and logits (n, findings).
@@ -33,7 +37,7 @@ def build_network(network: Network, size: int, findings: int = 1) -> Any:
         x = layers.Identity(name=_STAGE.format(number))(stage(x))
         if number in network.stages:
             read.append(layers.Identity(name=_READ.format(number))(x))
-    return keras.Model(image, add_head(read, findings, network), name="lungnode")
+    return keras.Model(image, head(read, findings, network), name="lungnode")
 
 
 def split_network(model: Any, frozen: int) -> tuple[Any, Any]:

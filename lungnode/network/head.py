@@ -52,12 +52,12 @@ def add_head(maps: list[Any], findings: int, network: Network) -> list[Any]:
         logits = layers.Add()([logits, layers.Flatten()(weighed)])
     if not network.lesion_cells:
         return [class_maps, logits]
-    lesion_maps = _find_lesions(pool_cells(features, network), findings, network)
-    highest = _mean_of_highest(lesion_maps, network.lesion_cells)
+    lesion_maps = find_lesions(pool_cells(features, network), findings, network)
+    highest = mean_of_highest(lesion_maps, network.lesion_cells)
     return [lesion_maps, layers.Concatenate(name="evidence")([layers.Add()([logits, highest]), highest])]
 
 
-def _find_lesions(cells: Any, findings: int, network: Network) -> Any:
+def find_lesions(cells: Any, findings: int, network: Network) -> Any:
     """Return a map that is positive where lung shows a lesion, (n, rows, columns, findings)."""
     centred = layers.Subtract()([cells, layers.GlobalAveragePooling2D(keepdims=True)(cells)])
     hidden = layers.Conv2D(network.lesion_channels, 1, activation="relu", name=LESION_HIDDEN)(centred)
@@ -87,7 +87,8 @@ def pool_cells(features: Any, network: Network) -> Any:
     return layers.AveragePooling2D(side, padding="same", name="cells")(features)
 
 
-def _mean_of_highest(cells: Any, count: int) -> Any:
+def mean_of_highest(cells: Any, count: int) -> Any:
+    """Return the mean of so many of the highest cells of each finding, (n, findings)."""
     rows, columns, findings = cells.shape[1:]
     values = layers.Permute((2, 1))(layers.Reshape((rows * columns, findings))(cells))
     return ops.mean(ops.top_k(values, count, sorted=False)[0], axis=-1)

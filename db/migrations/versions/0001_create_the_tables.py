@@ -130,6 +130,7 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("model", sa.String(length=255), nullable=False),
         sa.Column("model_digest", sa.String(length=64), nullable=False),
+        sa.Column("runtime", sa.String(length=64), nullable=False),
         sa.Column("verdict", sa.String(length=16), nullable=False),
         sa.Column("probability", sa.Float(), nullable=True),
         sa.Column("threshold", sa.Float(), nullable=True),
