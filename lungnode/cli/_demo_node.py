@@ -84,8 +84,8 @@ class DemoNode:
 
 
 @contextmanager
-def demo_node(folder: Path) -> Iterator[DemoNode]:
-    """Run node and stand-in PACS while the block runs."""
+def demo_node(folder: Path, settings: str = "") -> Iterator[DemoNode]:
+    """Run node and stand-in PACS while the block runs; `settings` are TOML tables beside the demo's own."""
     with ExitStack() as stack:
         log = stack.enter_context((folder / "node.log").open("wb"))
         pacs = folder / "pacs"
@@ -94,7 +94,7 @@ def demo_node(folder: Path) -> Iterator[DemoNode]:
         stack.callback(_stop, standin)
         port = _wait_for_port(pacs / "port.json", standin)
         config = folder / "lungnode.toml"
-        config.write_text(_SETTINGS.format(data=json.dumps(str(folder / "node")), port=port))
+        config.write_text(_SETTINGS.format(data=json.dumps(str(folder / "node")), port=port) + settings)
         command = (sys.executable, "-m", "lungnode", "up", "--config", str(config))
         node = start_child(command, _environment(), log)
         stack.callback(_stop, node)

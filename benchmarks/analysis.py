@@ -1,0 +1,140 @@
+"""From the last slice to the report in the PACS: `python -m benchmarks.analysis`.
+
+A node with a stand-in PACS on this machine; studies of JPEG Lossless phantoms whose slices are lung for two
+thirds. Beside it, in the same run, what any user would write: pydicom and Keras's ResNet50, slice by slice,
+and the model in TensorFlow, in batches. `--only` chooses parts, `--soak N` is the long one.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from benchmarks.analysing import Bench, running
+from benchmarks.inference import BATCHES, RUNTIMES, measured_apart
+from benchmarks.studies import draw
+
+SIZES: Final = (60, 150, 300, 600)
+ROUNDS: Final = 3  # studies of each size; the middle one is shown
+LOAD: Final = (12, 150)  # studies, and slices of each
+SOAK_SLICES: Final = 24
+SOAK_STEP: Final = 50  # studies
+PARTS: Final = ("inference", "studies", "fast", "load")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.analysis")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[])
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="slices of a study")
+    parser.add_argument(
+        "--settings", default="", help="lines of [analysis], for example runtime='tensorflow'"
+    )
+    parser.add_argument("--soak", type=int, default=0, help="so many studies instead; shows the memory")
+    wanted = parser.parse_args(arguments)
+    _print_machine()
+    with tempfile.TemporaryDirectory(prefix="lungnode-bench-") as name:
+        folder, parts = Path(name), () if wanted.soak else wanted.only or PARTS
+        if wanted.soak:
+            soak(folder, wanted.soak, wanted.settings)
+        if "inference" in parts:
+            inference(folder)
+        for profile in ("full", "fast"):
+            if {"full": "studies"}.get(profile, profile) in parts:
+                studies(folder, wanted.sizes, profile, wanted.settings)
+        if "load" in parts:
+            load(folder, wanted.settings)
+    return 0
+
+
+def inference(folder: Path) -> None:
+    """Show what a slice costs the model, and the plain script."""
+    print("\n| runtime | " + " | ".join(f"batch {batch}, ms" for batch in BATCHES) + " | ready, s | MB |")
+    print("|---|" + "---|" * (len(BATCHES) + 2))
+    for runtime, precision in RUNTIMES:
+        chosen = ("runtime", "--runtime", runtime, "--precision", precision)
+        found = [measured_apart(*chosen, "--batch", str(batch)) for batch in BATCHES]
+        cells = [f"{each['ms']:.1f}" for each in found]
+        last = found[BATCHES.index(8)]
+        ready, peak = f"{last['ready_s']:.1f}", f"{last['peak_mb']:.0f}"
+        print(f"| {last['ran']} | {' | '.join(cells)} | {ready} | {peak} |", flush=True)
+    made = draw(folder / "script-phantom", 60)
+    made.write(folder / "script")
+    plain = measured_apart("script", "--study", str(folder / "script"))
+    print(f"| plain script, a slice of 224 x 224 | {plain['ms']:.1f} | | | | | {plain['peak_mb']:.0f} |")
+
+
+def studies(folder: Path, sizes: Sequence[int], profile: str, settings: str) -> None:
+    """Show the way of studies through a node."""
+    print(f"\nprofile {profile}: seconds since the study was complete")
+    tables = f"[analysis]\nprofile = '{profile}'\n{settings}\n"
+    with running(folder / profile, tables) as bench:
+        print(f"\nthe worker keeps {bench.memory_mb('VmRSS'):.0f} MB when it is ready")
+        for number, size in enumerate(sizes):
+            _study(bench, folder / f"{profile}-{size}", size, with_head=number == 0)
+
+
+def _study(bench: Bench, folder: Path, size: int, *, with_head: bool) -> None:
+    made, ways = draw(folder / "phantom", size), []
+    for number in range(ROUNDS):
+        paths = made.write(folder / str(number))
+        bench.send(paths)
+        ways.append(bench.way_of(str(made.instances[0].StudyInstanceUID)))
+    way = sorted(ways, key=lambda each: each.report_s)[ROUNDS // 2]
+    if with_head:
+        print(f"\n| slices | lung | report | heatmaps | {' | '.join(way.phases)} | peak, MB |")
+        print("|" + "---|" * (len(way.phases) + 5))
+    phases = " | ".join(f"{seconds:.2f}" for seconds in way.phases.values())
+    peak = bench.memory_mb("VmHWM")
+    print(
+        f"| {size} | {way.lung} | {way.report_s:.2f} | {way.heatmaps_s:.2f} | {phases} | {peak:.0f} |",
+        flush=True,
+    )
+
+
+def load(folder: Path, settings: str) -> None:
+    """Show how many studies an hour one and two workers analyse."""
+    count, size = LOAD
+    made = draw(folder / "load-phantom", size)
+    print(f"\n| workers | studies of {size} slices an hour | MB a worker, peak |\n|---|---|---|")
+    for workers in (1, 2):
+        with running(folder / f"load-{workers}", f"[analysis]\n{settings}\n", workers) as bench:
+            for number in range(count):
+                bench.send(made.write(folder / f"load-{workers}-{number}"))
+            bench.wait_for(count)
+            rate, peak = count / bench.hours(), bench.memory_mb("VmHWM")
+        print(f"| {workers} | {rate:.0f} | {peak:.0f} |", flush=True)
+
+
+def soak(folder: Path, count: int, settings: str) -> None:
+    """Show a worker's memory while it analyses many small studies."""
+    made = draw(folder / "phantom", SOAK_SLICES)
+    print("\n| studies | RSS, MB | studies a minute |\n|---|---|---|")
+    with running(folder / "soak", f"[analysis]\nheatmaps = 2\n{settings}\n") as bench:
+        begin = time.monotonic()
+        for sent in range(0, count, SOAK_STEP):
+            for number in range(sent, sent + SOAK_STEP):
+                bench.send(made.write(folder / str(number)))
+            bench.wait_for(sent + SOAK_STEP)
+            rate = 60 * (sent + SOAK_STEP) / (time.monotonic() - begin)
+            print(f"| {sent + SOAK_STEP} | {bench.memory_mb('VmRSS'):.0f} | {rate:.0f} |", flush=True)
+
+
+def _print_machine() -> None:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "CPU")
+    cores, (busy, _, _) = len(os.sched_getaffinity(0)), os.getloadavg()
+    print(f"{cpu}, {cores} cores, load {busy:.1f}; {platform.platform()}")
+    names = ("lungnode", "tensorflow", "keras", "openvino", "pydicom", "imagecodecs")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    print(f"Python {platform.python_version()}, {versions}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
