@@ -149,6 +149,7 @@ def test_spread_and_lesion_head_add_what_they_say(network: Any, gray: NDArray[np
     side = features.shape[0]
     bounds = [slice(max(0, at), at + 4) for at in range(-((-side % 4) // 2), side, 4)]
     cells = np.array([[features[rows, columns].mean(axis=(0, 1)) for columns in bounds] for rows in bounds])
+    cells = np.sqrt(cells)
     centred = cells - cells.mean(axis=(0, 1))
     hidden = centred @ weights["lesion_hidden.weight"][..., 0, 0].T + weights["lesion_hidden.bias"]
     lesions = hidden.clip(0) @ weights["lesion_map.weight"][..., 0, 0].T + weights["lesion_map.bias"]

@@ -128,7 +128,7 @@ def test_cells_with_lesions_are_told_from_healthy_ones_and_from_what_is_no_lung(
     random = np.random.default_rng(0)
     lungs = (random.random((600, 4, 5)) < 0.7).astype(np.float32)
     density = np.where((random.random((600, 4, 5)) < 0.3) & (lungs > 0), 0.5, 0.0).astype(np.float32)
-    cells = random.standard_normal((600, 4, 5, 8)).astype(np.float16) * 3 + 10
+    cells = random.standard_normal((600, 4, 5, 8)).astype(np.float16) * 3 + 15
     cells[density > 0, 2] += 12
     cells[lungs == 0, 2] += 14  # as bright as a lesion
     cells[lungs == 0, 5] += 14

@@ -58,9 +58,10 @@ def choose_cells(cells: Cells, densities: Shares, lungs: Shares, seed: int) -> E
     clear, inside = densities < CLEAR, lungs > LUNG
     kinds = ((densities > LESION, MOST), (clear & inside, MOST), (clear & ~inside, OUTSIDE))
     chosen = [_draw(np.argwhere(kind), most, random) for kind, most in kinds]
-    centres = cells.mean(axis=(1, 2), dtype=np.float32)
+    roots = np.sqrt(cells)
+    centres = roots.mean(axis=(1, 2), dtype=np.float32)
     places = np.concatenate(chosen)
-    rows = cells[tuple(places.T)].astype(np.float32) - centres[places[:, 0]]
+    rows = roots[tuple(places.T)].astype(np.float32) - centres[places[:, 0]]
     return Examples(rows, np.arange(len(places)) < len(chosen[0]))
 
 
@@ -110,7 +111,7 @@ def fit_lung(cells: Cells, lungs: Shares, seed: int) -> Weights:
     chosen = [_draw(np.argwhere(kind), MOST, random) for kind in (lungs > LUNG, lungs <= LUNG)]
     places = np.concatenate(chosen)
     inside = np.arange(len(places)) < len(chosen[0])
-    rows = cells[tuple(places.T)].astype(np.float32)
+    rows = np.sqrt(cells[tuple(places.T)].astype(np.float32))
     linear = fit_linear(rows, inside, np.ones(len(places)), LUNG_DECAY)
     kernel = LUNG_WEIGHT * linear.kernel.astype(np.float32)
     return {
@@ -121,7 +122,7 @@ def fit_lung(cells: Cells, lungs: Shares, seed: int) -> Weights:
 
 def lesion_maps(cells: Cells, weights: Weights) -> NDArray[np.float32]:
     """Return what the head says of cells, as (n, rows, columns)."""
-    values = cells.astype(np.float32)
+    values = np.sqrt(cells.astype(np.float32))
     lung = values @ weights[f"{LUNG_MAP}.weight"][0, :, 0, 0] + weights[f"{LUNG_MAP}.bias"][0]
     values -= values.mean(axis=(1, 2), keepdims=True)
     kernel, bias = weights[f"{LESION_HIDDEN}.weight"][..., 0, 0], weights[f"{LESION_HIDDEN}.bias"]

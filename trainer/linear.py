@@ -11,7 +11,8 @@ Features = NDArray[np.float32]  # shape (n, channels)
 Labels = NDArray[np.bool_]  # shape (n,)
 Values = NDArray[np.float64]  # shape (n,) or (channels,)
 
-ITERATIONS: Final = 500  # at most; fits of thousands of features take one to two hundred
+ITERATIONS: Final = 500  # at most; fits of thousands of features take less than a hundred
+CLOSE: Final = 1e-7  # relative change of the loss at which a fit ends: closer changes no verdict
 QUIET: Final = 1e-3  # added to a feature's deviation: one that hardly ever fires stays small
 
 
@@ -50,6 +51,6 @@ def fit_linear(features: Features, labels: Labels, weights: Values, decay: float
         return value, np.append(gradient, slope.sum())
 
     start = np.zeros(features.shape[1] + 1)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "ftol": CLOSE})
     kernel = found.x[:-1] / deviation
     return Linear(kernel, float(found.x[-1] - mean @ kernel))

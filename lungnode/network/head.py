@@ -59,10 +59,11 @@ def add_head(maps: list[Any], findings: int, network: Network) -> list[Any]:
 
 def find_lesions(cells: Any, findings: int, network: Network) -> Any:
     """Return a map that is positive where lung shows a lesion, (n, rows, columns, findings)."""
-    centred = layers.Subtract()([cells, layers.GlobalAveragePooling2D(keepdims=True)(cells)])
+    roots = ops.sqrt(cells)  # a few features that fire strongly would outshout the rest
+    centred = layers.Subtract()([roots, layers.GlobalAveragePooling2D(keepdims=True)(roots)])
     hidden = layers.Conv2D(network.lesion_channels, 1, activation="relu", name=LESION_HIDDEN)(centred)
     lesions = layers.Conv2D(findings, 1, name=LESION_MAP)(hidden)
-    lung = layers.Conv2D(1, 1, name=LUNG_MAP)(cells)
+    lung = layers.Conv2D(1, 1, name=LUNG_MAP)(roots)
     return layers.Add()([lesions, ops.minimum(lung, 0.0)])
 
 
