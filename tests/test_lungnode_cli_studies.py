@@ -3,11 +3,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from db.models import Analysis, AnalysisState
+from db.models import Analysis, AnalysisState, Delivery, DeliveryState
 from db.session import open_engine, transaction, upgrade
 from lungnode.settings import Settings
 from tests.spooling import STUDY, ClerkNode, ct, slices
@@ -30,6 +31,10 @@ def node(tmp_path: Path) -> Iterator[ClerkNode]:
         row.state, row.verdict, row.probability, row.threshold = AnalysisState.DONE, "positive", 0.93, 0.5
         row.phases = {"decode": 1.0, "predict": 4.0}
         row.details = {"choice": ["Series 1 was chosen [of 1]."]}
+        end = row.created_at + timedelta(seconds=5.25)
+        sent = Delivery(destination="PACS", group="sr", state=DeliveryState.STORED, due_at=end)
+        sent.created_at = sent.finished_at = end
+        row.deliveries.append(sent)
     yield node
     engine.dispose()
 
@@ -76,6 +81,7 @@ def test_a_study_is_shown_with_choice_and_phases(node: ClerkNode) -> None:
     assert "Series 1 was chosen [of 1]." in page
     assert "predict          4.00 s " + "█" * 40 in page
     assert "decode           1.00 s " + "█" * 10 + "\n" in page
+    assert "sr   to PACS: stored 5.25 s after completion" in page
 
 
 def test_an_unknown_study_is_one_sentence_and_exit_code_1(node: ClerkNode) -> None:

@@ -40,7 +40,7 @@ def test_an_analysis_leaves_result_outputs_and_deliveries(bench: Bench, study: P
     ]
     assert first == [row.deliveries[0].id]
     assert {output.group for output in row.outputs} == {"sr", "sr-comp", "sr-enh", "sc"}
-    assert {"read", "decode", "predict", "compose", "write"} <= set(row.phases)
+    assert {"wait", "read", "decode", "coverage", "predict", "compose", "write"} <= set(row.phases)
     assert len(row.details["slices"]) == study.last - study.first + 1
 
 

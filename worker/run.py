@@ -88,7 +88,8 @@ class Analyst:
         return []
 
     def _analyse(self, held: Claim, revision: Revision, model: Model, lost: Event) -> list[int]:
-        watch, began = Stopwatch(time.monotonic), time.monotonic()
+        waited_s = (self._node.clock() - revision.created_at).total_seconds()
+        watch, began = Stopwatch(time.monotonic, {"wait": waited_s}), time.monotonic()
         with watch.phase("read"):
             images = read_images(revision.paths)
         seen: list[Seen] = []

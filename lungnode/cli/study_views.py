@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from db.models import Analysis, Study
+    from db.models import Analysis, Delivery, Study
     from db.queries import SeriesSummary, StudySummary
 
 _BAR: Final = 40  # characters of the longest phase
@@ -79,8 +79,17 @@ def analysis_record(analysis: "Analysis") -> dict[str, Any]:
     output = ("group", "sop_class_uid", "sop_instance_uid", "series_instance_uid", "path", "size")
     delivery = ("id", "destination", "group", "state", "attempts", "reason")
     record["outputs"] = [{name: getattr(row, name) for name in output} for row in analysis.outputs]
-    record["deliveries"] = [{name: getattr(row, name) for name in delivery} for row in analysis.deliveries]
+    record["deliveries"] = [
+        {name: getattr(row, name) for name in delivery} | {"seconds": _seconds(analysis, row)}
+        for row in analysis.deliveries
+    ]
     return record
+
+
+def _seconds(analysis: "Analysis", delivery: "Delivery") -> float | None:
+    """Return how long after the study was complete a delivery ended."""
+    end = delivery.finished_at
+    return round((end - analysis.created_at).total_seconds(), 3) if end else None
 
 
 def wide_console() -> Console:
@@ -148,7 +157,8 @@ def _print_analysis(console: Console, analysis: dict[str, Any]) -> None:
     for output in analysis["outputs"]:
         console.print(f"  {output['group']:4} {output['path']}", highlight=False)
     for delivery in analysis["deliveries"]:
-        sentence = f"  {delivery['group']:4} to {delivery['destination']}: {delivery['state']}"
+        after = "" if delivery["seconds"] is None else f" {delivery['seconds']:.2f} s after completion"
+        sentence = f"  {delivery['group']:4} to {delivery['destination']}: {delivery['state']}{after}"
         console.print(escape(f"{sentence} {delivery['reason']}".rstrip()), highlight=False)
 
 
