@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from db.registry import model_in_use, place_of, shadow_model
 from db.session import is_current, open_engine, transaction
 from lungnode.broker import ping
+from lungnode.cli._fast import chosen
 from lungnode.errors import LungnodeError, SettingsError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
@@ -52,7 +53,10 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield _disk(settings)
     yield _database(settings)
     yield _broker(settings, running=running)
-    yield _model(settings)
+    model = _model(settings)
+    yield model
+    if model.status is not Status.WRONG:
+        yield _runtime(settings)
     yield from _shadow(settings)
     yield _receiver(settings, running=running)
     for destination in settings.destinations:
@@ -145,6 +149,18 @@ def _model(settings: Settings) -> Check:
         return Check("model", Status.WRONG, str(error), mend)
     why = "promoted" if place.digest else "pinned by analysis.model" if settings.analysis.model else "shipped"
     return Check("model", Status.OK, f"{info.name} {info.version}, SHA-256 {info.digest[:16]}…, {why}.")
+
+
+def _runtime(settings: Settings) -> Check:
+    """Say what would run the model; a worker also proves, when it loads, that it computes as it should."""
+    place = _registered(settings, model_in_use) or Place(settings.analysis.model or SHIPPED_MODEL)
+    _, choice = chosen(place.folder, settings)
+    told = f"{choice.name}. {choice.reason}"
+    if choice.warning:
+        return Check(
+            "runtime", Status.WARNING, f"{told} {choice.warning}", "docs/operations.md tells of runtimes."
+        )
+    return Check("runtime", Status.OK, told)
 
 
 def _shadow(settings: Settings) -> Iterator[Check]:

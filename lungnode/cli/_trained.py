@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from db.session import transaction
+from lungnode.cli._fast import try_to_make_fast
 from lungnode.cli._progress import shown
 from lungnode.cli.studies import open_database
 from lungnode.cli.train import DEFAULT_RECIPE
@@ -194,6 +195,7 @@ def _train(settings: Settings, found: "RunFolder", dataset: Dataset, *, as_json:
             model = train(found, dataset.samples, settings.cache / "features", progress)
     except KeyboardInterrupt:
         raise UnusableError(f"Stopped. To go on: lungnode train --resume {found.path}") from None
+    try_to_make_fast(model, dataset.samples)
     _tell(found, model, as_json=as_json)
 
 

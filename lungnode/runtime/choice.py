@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -105,9 +106,7 @@ def objection(precision: Precision, record: Record | None, machine: Machine) -> 
     if record is None:
         # 32 bits need no proof: the load compares them with the reference.
         return (
-            ""
-            if precision == "fp32"
-            else "the model holds no figures of it; see `python -m trainer.quantise`"
+            "" if precision == "fp32" else "the model holds no figures of it; see `lungnode models quantise`"
         )
     measured = record.deviations.get(precision)
     if measured is None:
@@ -122,6 +121,19 @@ def _fastest(record: Record | None, machine: Machine) -> Choice:
         problem = objection(precision, record, machine)
         if not problem:
             without = "".join(f" Not {_NAMES[other]}: {why}." for other, why in problems.items())
-            return Choice("openvino", precision, f"It is the fastest that can be used here.{without}")
+            reason = f"It is the fastest that can be used here.{without}"
+            return Choice("openvino", precision, reason, _failures(record, problems, machine))
         problems[precision] = problem
-    return Choice("tensorflow", "fp32", f"OpenVINO cannot be used: {problems['fp32']}.")
+    reason = f"OpenVINO cannot be used: {problems['fp32']}."
+    return Choice("tensorflow", "fp32", reason, _failures(record, problems, machine))
+
+
+def _failures(record: Record | None, problems: Iterable[Precision], machine: Machine) -> str:
+    """Say what failed the gate and would otherwise be used here."""
+    measured = record.deviations if record else {}
+    failed = [
+        each for each in problems if each in measured and machine.has(each) and not measured[each].passed
+    ]
+    return " ".join(
+        f"{_NAMES[each]} failed the gate: {'; '.join(measured[each].objections)}." for each in failed
+    )

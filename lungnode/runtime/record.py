@@ -45,8 +45,8 @@ class Deviation(Part):
         return not self.objections
 
 
-class Slices(Part):
-    """What was measured or calibrated with."""
+class Measured(Part):
+    """What was calibrated or measured with."""
 
     slices: int
     positive: int
@@ -61,8 +61,8 @@ class Record(Part):
     model: str  # digest of the model
     files: Mapping[str, str]  # SHA-256 by name
     deviations: Mapping[Precision, Deviation]  # of OpenVINO
-    calibration: Slices
-    gate: Slices
+    calibration: Measured
+    gate: Measured
     made_with: Mapping[str, str] = Field(default_factory=dict)  # versions, and the processor
 
 
@@ -83,7 +83,7 @@ def read_record(folder: Path, digest: str) -> Record | None:
     if record.model != digest:
         raise UnusableError(
             f"{path} was made of another model ({record.model[:12]}) than {digest[:12]}; make it anew with "
-            f"`python -m trainer.quantise`."
+            f"`lungnode models quantise`."
         )
     return record
 
