@@ -143,6 +143,11 @@ def coverage(
 
 def _lung(small: Volume) -> Mask:
     """Mark the lungs of a volume: enclosed dark areas that hold tissue, joined across slices."""
+    return _largest(_candidates(small))
+
+
+def _candidates(small: Volume) -> Mask:
+    """Mark the areas of each slice that may be lung."""
     in_plane = ndimage.generate_binary_structure(3, 1)
     in_plane[0] = in_plane[2] = False
     dark = small < TISSUE
@@ -150,9 +155,13 @@ def _lung(small: Volume) -> Mask:
     # The rim of a trachea is as bright as lung by partial volume: only the inside counts.
     inside = _eroded(_eroded(dark))
     keep = _hold_tissue(labels, small, inside, count)
-    keep[_outside(labels, np.bincount(labels.ravel(), minlength=count + 1))] = False
+    sizes = np.zeros(count + 1, np.intp)
+    for plane in labels:  # all at once they would be copied as 64-bit integers
+        sizes += np.bincount(plane.ravel(), minlength=count + 1)
+    keep[_outside(labels, sizes)] = False
     keep[0] = False
-    return _largest(keep[labels])
+    found: Mask = keep[labels]
+    return found
 
 
 def _eroded(mask: Mask) -> Mask:
