@@ -5,6 +5,7 @@ The weights, and so the model's digest, stay as they are.
 """
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lungnode.durable import replaced, sync_files
+from lungnode.durable import replaced
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.model_folder import ModelInfo, describe_model
 from lungnode.runtime import Slices, load_model
@@ -226,8 +227,9 @@ def _replace(folder: Path, made_in: Path, record: Record) -> None:
         OSError: They cannot be written there; what is there then does not fit its record and is not used.
     """
     for name in _FILES:
+        with (made_in / name).open("rb") as file:
+            os.fsync(file.fileno())
         (made_in / name).chmod(0o644)
         (made_in / name).replace(folder / name)
-    sync_files(folder)
     with replaced(folder / RECORD_FILE) as file:
         file.write(record.model_dump_json(indent=2).encode() + b"\n")
