@@ -23,7 +23,7 @@ from benchmarks.studies import draw
 SIZES: Final = (60, 150, 300, 600)
 ROUNDS: Final = 3  # studies of each size; the middle one is shown
 LOAD: Final = (12, 150)  # studies, and slices of each
-SOAK_SLICES: Final = 24
+SOAK_SLICES: Final = 12
 SOAK_STEP: Final = 50  # studies
 PARTS: Final = ("inference", "studies", "fast", "load")
 
