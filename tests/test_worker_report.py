@@ -98,6 +98,10 @@ def test_the_algorithm_is_identified_by_name_version_and_digest() -> None:
     assert values(made, "111002") == [f"sha256={DIGEST}", "threshold=0.5000"]
 
 
+def test_the_report_says_what_ran_the_model() -> None:
+    assert values(report(runtime="openvino int8"), "111002")[-1] == "runtime=openvino int8"
+
+
 def test_another_model_is_another_device() -> None:
     made, other = report(), report(model_digest="f" * 64)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pydicom import Dataset
 
 from lungnode.loading import Images
-from lungnode.model_folder import ModelInfo
 from lungnode.rules import destinations_of
+from lungnode.runtime import Model
 from lungnode.series import choose
 from lungnode.settings import Settings
 from worker.analysis import Seen
@@ -21,7 +21,7 @@ def compose_results(
     revision: Revision,
     images: Images,
     settings: Settings,
-    info: ModelInfo,
+    model: Model,
     gray: GrayOf,
 ) -> list[Composed]:
     """Compose every group that a destination of the study may need."""
@@ -31,7 +31,7 @@ def compose_results(
     if not sources:
         return []
     groups = groups_to_compose(destinations_of(settings, revision.rule), finding.verdict)
-    context = _context(revision, settings, info)
+    context = _context(revision, settings, model)
     return compose(finding, context, sources, gray, groups)
 
 
@@ -54,7 +54,8 @@ def _sources(finding: StudyFinding, images: Images) -> dict[str, Dataset]:
     return chosen or images.sources
 
 
-def _context(revision: Revision, settings: Settings, info: ModelInfo) -> Context:
+def _context(revision: Revision, settings: Settings, model: Model) -> Context:
+    info = model.info
     return Context(
         study_instance_uid=revision.study_instance_uid,
         revision=revision.revision,
@@ -64,6 +65,7 @@ def _context(revision: Revision, settings: Settings, info: ModelInfo) -> Context
         model_name=info.name,
         model_version=info.version,
         model_digest=info.digest,
+        runtime=model.runtime,
         qualification=settings.analysis.qualification,
         heatmaps=settings.analysis.heatmaps,
         summary_identification=settings.analysis.summary_identification,

@@ -55,6 +55,7 @@ class Context:
     model_name: str
     model_version: str
     model_digest: str  # SHA-256 of the weights, hexadecimal
+    runtime: str = ""  # what ran the model: "openvino int8"; empty where that is not told
     qualification: str = "RESEARCH"
     # Earlier reports by output group: series, SOP class and SOP Instance UID each.
     predecessors: Mapping[str, tuple[tuple[str, str, str], ...]] = field(default_factory=dict)

@@ -97,7 +97,7 @@ class Analyst:
         watch.seconds |= seconds
         with watch.phase("compose"):
             settings, gray = self._node.settings, gray_of(seen)
-            composed = compose_results(finding, revision, images, settings, model.info, gray)
+            composed = compose_results(finding, revision, images, settings, model, gray)
         with watch.phase("write"):
             staged = stage(self._node.settings.outputs, revision, composed)
         try:

@@ -149,13 +149,19 @@ def _measurement_group(
         algorithm_id=AlgorithmIdentification(
             name=context.model_name,
             version=context.model_version,
-            parameters=[f"sha256={context.model_digest}", f"threshold={finding.threshold:.{DECIMALS}f}"],
+            parameters=_parameters(finding, context),
             manufacturer=MANUFACTURER,
         ),
         measurements=_measurements(finding) if presence else None,
         qualitative_evaluations=[_evaluation(finding.verdict)],
         source_images=[_source_image(image) for image in images],
     )
+
+
+def _parameters(finding: StudyFinding, context: Context) -> list[str]:
+    """Return what decided the result beside name and version. Source: PS3.16 TID 4019, row 3."""
+    told = [f"sha256={context.model_digest}", f"threshold={finding.threshold:.{DECIMALS}f}"]
+    return [*told, f"runtime={context.runtime}"] if context.runtime else told
 
 
 def _tracking(context: Context) -> TrackingIdentifier:
