@@ -81,6 +81,30 @@ def test_the_card_tells_of_patients_that_were_not_seen_and_the_run_of_none_that_
     assert {sample.split for sample in listed} == {Split.TRAIN}
 
 
+def test_the_card_tells_of_each_source_and_of_what_was_measured_elsewhere(
+    trainer: Any, samples: list[Sample], tmp_path: Path
+) -> None:
+    two = [replace(sample, source=("here", "there")[row % 2]) for row, sample in enumerate(samples)]
+    model = fitted(trainer, tmp_path, two, exact_recipe())
+    from trainer.candidate import add_figures  # noqa: PLC0415 - TensorFlow
+
+    digest, before = describe_model(model).digest, read_metrics(model)["evaluations"]
+    add_figures(model, {"elsewhere": before["here, cross-validation"]}, ["One hospital."])
+    add_figures(model, {"elsewhere": before["there, cross-validation"]}, ["One hospital."])
+
+    after, card = read_metrics(model), (model / "README.md").read_text()
+    assert list(after["evaluations"])[1:] == [
+        "here, cross-validation",
+        "there, cross-validation",
+        "elsewhere",
+    ]
+    assert sum(before[f"{source}, cross-validation"]["n"] for source in ("here", "there")) == len(two)
+    assert after["evaluations"]["elsewhere"] == before["there, cross-validation"]
+    assert "| elsewhere |" in card
+    assert card.count("- One hospital.") == 1
+    assert describe_model(model).digest == digest
+
+
 @pytest.mark.usefixtures("trainer")
 def test_what_is_unseen_was_judged_by_heads_that_never_saw_its_patient(
     samples: list[Sample], tmp_path: Path

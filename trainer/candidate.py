@@ -8,9 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from lungnode.model_folder import CARD_FILE, METRICS_FILE, WEIGHTS_FILE, Decision, Manifest, save_manifest
+from lungnode.model_folder import (
+    CARD_FILE,
+    METRICS_FILE,
+    WEIGHTS_FILE,
+    Decision,
+    Manifest,
+    read_manifest,
+    read_metrics,
+    save_manifest,
+)
 from lungnode.network import Weights, write_weights
-from lungnode.recipe import Recipe, save_recipe
+from lungnode.recipe import Recipe, read_recipe, save_recipe
 from lungnode.runtime import load_model
 from trainer.bench import Judged
 from trainer.calibration import probabilities
@@ -45,10 +54,25 @@ def measure_validation(folder: Path, samples: Sequence[Sample]) -> dict[str, Any
 
 
 def measure_unseen(judged: Judged, decision: Decision) -> dict[str, Any]:
-    """Measure what was said of patients by networks that had not seen them; the model has seen them all."""
-    cases = [(case, row) for row, case in enumerate(judged.cases) if not case.painted]
-    samples = [case.sample for case, _ in cases]
-    logits = read_outputs(judged.outputs[[row for _, row in cases]], samples, decision)
+    """Measure what was said of patients by networks that had not seen them; the model has seen them all.
+
+    Returns:
+        Figures by title: of all samples and, where there are several sources, of each.
+    """
+    title = "cross-validation over the training's patients (chose the calibration and the threshold)"
+    rows = [row for row, case in enumerate(judged.cases) if not case.painted]
+    by_source: dict[str, list[int]] = {}
+    for row in rows:
+        by_source.setdefault(judged.cases[row].sample.source, []).append(row)
+    parts = {title: rows}
+    if len(by_source) > 1:
+        parts |= {f"{source}, cross-validation": found for source, found in sorted(by_source.items())}
+    return {name: _measure_rows(judged, found, decision) for name, found in parts.items()}
+
+
+def _measure_rows(judged: Judged, rows: Sequence[int], decision: Decision) -> dict[str, Any]:
+    samples = [judged.cases[row].sample for row in rows]
+    logits = read_outputs(judged.outputs[list(rows)], samples, decision)
     scored = Scored(
         tuple(str(sample.path) for sample in samples),
         tuple(sample.group for sample in samples),
@@ -56,8 +80,7 @@ def measure_unseen(judged: Judged, decision: Decision) -> dict[str, Any]:
         probabilities(logits),
         np.arange(len(samples)),
     )
-    title = "cross-validation over the training's patients (chose the calibration and the threshold)"
-    return {title: figures(scored, decision.threshold)}
+    return figures(scored, decision.threshold)
 
 
 def describe_candidate(
@@ -73,5 +96,31 @@ def describe_candidate(
         metrics: What was measured, under `evaluations`, and what the training says of itself.
     """
     told = {**metrics, "samples": describe_samples(samples)}
+    _write_figures(folder, manifest, recipe, told)
+
+
+def add_figures(
+    folder: Path, evaluations: Mapping[str, Mapping[str, Any]], notes: Sequence[str] = ()
+) -> None:
+    """Add what was measured elsewhere to a model's figures and its card; its identity stays as it is.
+
+    Args:
+        folder: The model's.
+        evaluations: Figures by title; one of a title that is there takes its place.
+        notes: Sentences of what they cannot say.
+
+    Raises:
+        UnusableError: It is no model's folder.
+    """
+    metrics = read_metrics(folder)
+    told = {
+        **metrics,
+        "evaluations": {**metrics.get("evaluations", {}), **evaluations},
+        "notes": [*dict.fromkeys([*metrics.get("notes", ()), *notes])],
+    }
+    _write_figures(folder, read_manifest(folder), read_recipe(folder), told)
+
+
+def _write_figures(folder: Path, manifest: Manifest, recipe: Recipe, told: Mapping[str, Any]) -> None:
     (folder / METRICS_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     (folder / CARD_FILE).write_text(render_card(recipe, manifest, told), encoding="utf-8")

@@ -20,6 +20,7 @@ import numpy as np
 from lungnode.recipe import Recipe
 from lungnode.study_rule import study_probability
 from trainer.bench import with_init
+from trainer.candidate import add_figures
 from trainer.card import figures_table
 from trainer.cross_validation import HeldOut, Trial, by_source, cross_validate, leave_out
 from trainer.dataset import Draw, collect
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         for study, probability in study_probabilities(held_out, recipe).items():
             sys.stdout.write(f"\nstudy {study}, {title}: {probability:.3f}")
     sys.stdout.write("\n")
+    if wanted.card:
+        add_figures(wanted.card, evaluations, (wanted.note,) if wanted.note else ())
     return 0
 
 
@@ -142,6 +145,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seeds", type=int, default=1, help="so many shuffles of the patients")
     add("--leave-out", action="store_true", help="leave each source out")
     add("--left-out", action="append", metavar="SOURCE", help="leave this source out")
+    add("--card", type=Path, metavar="MODEL", help="model's folder whose card shall have the figures, too")
+    add("--note", help="a sentence for that card")
     add("--work", type=Path, default=Path(gettempdir()) / "lungnode-experiment", help="features and results")
     return parser.parse_args(arguments)
 
