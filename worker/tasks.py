@@ -5,7 +5,6 @@ imports TensorFlow, kills an analysis that hangs, and starts another child after
 wait for peers, so they run in threads.
 """
 
-import gc
 import logging
 import mmap
 import os
@@ -118,7 +117,6 @@ class _Child:
         try:
             self._analyst = Analyst(node)
             self._analyst.warm_up()
-            gc.freeze()  # what is loaded by now stays: the collector need not look at it again
         except LungnodeError as error:
             _LOG.error("no analyses until it can be used: %s", error)
         finally:
