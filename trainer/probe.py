@@ -6,7 +6,7 @@ the validation patients are learnt from as well, and what is unseen comes from a
 patients. Imports TensorFlow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Final
@@ -173,7 +173,15 @@ class Probe:
         """Fit the lesion head on healthy scans; where there is none, it says nothing."""
         network, seed = self._recipe.network, self._recipe.training.seed
         silent = _silent(network, channels // (2 if network.spread else 1))
-        scans = self._some_views([case for case in cases if case.sample.healthy_scan])
+        part, _, _ = self._recipe.input.views[0].partition(" ")
+        scans = self._some_views(
+            # As the slices of a study are looked at: more ways made it worse.
+            view
+            for case in cases
+            if case.sample.healthy_scan
+            for view in case.views
+            if view.view.way.startswith(part)
+        )
         if not scans:
             self._progress.say("no healthy scan to paint lesions into: the lesion head says nothing")
             return silent
@@ -183,12 +191,14 @@ class Probe:
             self._progress.say("the lungs are too small to paint lesions into: the lesion head says nothing")
             return silent
         lesions = fit_lesions(chosen, network.lesion_channels, seed)
-        cells, lungs = self._maker.store.take(self._some_views(cases), (CELLS, LUNGS))
+        cells, lungs = self._maker.store.take(
+            self._some_views(view for case in cases for view in case.views), (CELLS, LUNGS)
+        )
         return lesions | fit_lung(cells, lungs, seed)
 
-    def _some_views(self, cases: Sequence[Case]) -> list[str]:
+    def _some_views(self, views: Iterable[Wanted]) -> list[str]:
         """Draw the keys of views whose cells are looked at: of all there are more than fit in memory."""
-        known = [view.key for case in cases for view in case.views if view.key in self._maker.store]
+        known = [view.key for view in views if view.key in self._maker.store]
         random = np.random.default_rng(self._recipe.training.seed)
         return [known[row] for row in np.sort(random.permutation(len(known))[:SCANS])]
 
