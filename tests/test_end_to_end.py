@@ -266,17 +266,18 @@ def test_receiver_clerk_and_broker_are_killed_and_nothing_is_lost(
     assert all(node.child(words) != pid for words, pid in killed.items())
 
 
-def test_the_worker_loads_tensorflow_in_its_child_alone_and_the_receiver_nowhere(node: Node) -> None:
+def test_the_worker_loads_the_model_in_its_child_alone_and_the_receiver_nowhere(node: Node) -> None:
     worker = node.child("--queue analysis")
     (model_process,) = children(worker)
 
-    assert _has_loaded_tensorflow(model_process)
+    assert _has_loaded_a_runtime(model_process)
     for words in ("--queue analysis", "--queue delivery", "lungnode receive", "lungnode clerk"):
-        assert not _has_loaded_tensorflow(node.child(words)), words
+        assert not _has_loaded_a_runtime(node.child(words)), words
 
 
-def _has_loaded_tensorflow(pid: int) -> bool:
-    return "libtensorflow" in Path(f"/proc/{pid}/maps").read_text()
+def _has_loaded_a_runtime(pid: int) -> bool:
+    libraries = Path(f"/proc/{pid}/maps").read_text()
+    return "libtensorflow" in libraries or "libopenvino" in libraries
 
 
 def test_an_analysis_whose_process_is_killed_is_done_by_the_next(
