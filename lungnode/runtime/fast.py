@@ -10,7 +10,6 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -31,8 +30,6 @@ from lungnode.runtime.loaded import ClassMaps, LoadedModel, Outputs, Run
 from lungnode.runtime.record import GOLDEN_FILE, INT8_FILE, Precision, Record, check_files, weights_beside
 
 _LOG = logging.getLogger(__name__)
-# How everything that is no 8-bit integer is computed.
-_HINTS: Final[Mapping[Precision, str]] = {"int8": "f32", "bf16": "bf16", "fp32": "f32"}
 _SHORT: Final = 24  # digits of a digest, in names
 
 
@@ -134,7 +131,9 @@ def _compiled(path: Path, precision: Precision, shape: tuple[int, ...], shop: Wo
     """Return an openvino.CompiledModel that takes 8-bit gray."""
     ov = import_openvino()
     core = ov.Core()
-    hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    # What is no 8-bit integer beside those is computed in bfloat16 where that is fast.
+    floating = "f32" if precision == "fp32" or not shop.machine.has("bf16") else "bf16"
+    hints = {"INFERENCE_PRECISION_HINT": floating, "PERFORMANCE_HINT": "LATENCY"}
     kept = shop.cache / f"{_name(path, precision, shape, shop)}.compiled"
     if kept.exists():
         try:
