@@ -268,9 +268,9 @@ def test_receiver_clerk_and_broker_are_killed_and_nothing_is_lost(
 
 def test_the_worker_loads_the_model_in_its_child_alone_and_the_receiver_nowhere(node: Node) -> None:
     worker = node.child("--queue analysis")
-    (model_process,) = children(worker)
+    (model_process,) = wait_for(lambda: children(worker), what="the worker's child")
 
-    assert _has_loaded_a_runtime(model_process)
+    wait_for(lambda: _has_loaded_a_runtime(model_process), limit_s=60, what="the model")
     for words in ("--queue analysis", "--queue delivery", "lungnode receive", "lungnode clerk"):
         assert not _has_loaded_a_runtime(node.child(words)), words
 
