@@ -101,3 +101,22 @@ def test_painted_slices_do_not_calibrate_pictures(decide: Any) -> None:
     alone, with_painted = decide(plain, LESIONS), decide(both, LESIONS)
 
     assert (alone.slope, alone.intercept) == (with_painted.slope, with_painted.intercept)
+
+
+def test_of_pictures_of_several_sources_the_whole_counts_as_much_as_it_tells(decide: Any) -> None:
+    random = np.random.default_rng(0)
+    positive, scans = random.random(4000) < 0.5, np.zeros(4000, np.bool_)
+    truth = np.where(positive, 1.0, -1.0)
+    lesions = 0.2 * truth + 2 * random.standard_normal(4000)
+    whole = truth + random.standard_normal(4000)
+    one = judged(np.stack([whole + lesions, lesions], axis=1), positive, scans=scans)
+    cases = [
+        replace(case, sample=replace(case.sample, source=f"hospital {row % 2}"))
+        for row, case in enumerate(one.cases)
+    ]
+
+    known, unknown = decide(replace(one, cases=cases), LESIONS), decide(one, LESIONS)
+
+    assert unknown.lesions == 0
+    assert known.lesions == pytest.approx(known.slope * (1 - 4) / 4)  # the largest weight
+    assert auc(known.logits(one.outputs), positive) > auc(unknown.logits(one.outputs), positive) + 0.1
