@@ -46,10 +46,15 @@ def test_the_digest_is_what_sha256sum_says_of_the_files_that_decide_a_result(mod
     assert (SHIPPED_MODEL / WEIGHTS_FILE).stat().st_size <= MAX_WEIGHTS_BYTES
 
 
-def test_the_probability_is_the_sigmoid_of_the_mean_of_the_class_map(model: Model, slices: Slices) -> None:
+def test_the_probability_of_a_scans_slice_is_that_of_the_highest_cells_of_its_map(
+    model: Model, slices: Slices
+) -> None:
     probabilities, class_maps = model.predict(slices)
 
-    logits = class_maps.mean(axis=(1, 2))
+    reading, cells = model.info.decision.reading(alone=False), model.info.recipe.network.lesion_cells
+    assert reading.slope == 0  # of the whole
+    highest = np.sort(class_maps.reshape(len(slices), -1), axis=1)[:, -cells:]
+    logits = highest.mean(axis=1) + reading.intercept
     np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 
