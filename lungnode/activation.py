@@ -8,12 +8,13 @@ from scipy import ndimage
 
 ClassMaps = NDArray[np.float32]  # shape (n, rows, columns)
 
-NEIGHBOURS: Final = 3  # places a side: single ones flicker, and no lesion that matters is smaller
+SPAN: Final = 0.08  # of the picture's side: single places flicker, and no lesion that matters is smaller
 
 
 def smooth(class_maps: ClassMaps) -> ClassMaps:
-    """Average each place with its neighbours."""
-    smoothed: ClassMaps = ndimage.uniform_filter(class_maps, (0, NEIGHBOURS, NEIGHBOURS), mode="nearest")
+    """Average each place with its neighbours within `SPAN`; those of a coarse map stand for themselves."""
+    span = max(1, round(SPAN * class_maps.shape[2]))
+    smoothed: ClassMaps = ndimage.uniform_filter(class_maps, (0, span, span), mode="nearest")
     return smoothed
 
 
