@@ -20,8 +20,11 @@ def test_a_head_without_cells_stays_as_it_is(stages: tuple[int, ...]) -> None:
 
 def check(network: Network, size: int) -> None:
     load_tensorflow()
+    import keras  # noqa: PLC0415
+
     from lungnode.network import add_lean_head, build_network, get_weights, set_weights  # noqa: PLC0415
 
+    keras.utils.set_random_seed(0)
     random = np.random.default_rng(0)
     slices = random.integers(0, 256, (3, size, size, 1)).astype(np.float32)
     whole, lean = build_network(network, size), build_network(network, size, head=add_lean_head)
@@ -29,4 +32,4 @@ def check(network: Network, size: int) -> None:
 
     for expected, found in zip(whole(slices), lean(slices), strict=True):
         scale = float(np.abs(expected).max())
-        np.testing.assert_allclose(np.asarray(found) / scale, np.asarray(expected) / scale, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(found) / scale, np.asarray(expected) / scale, atol=1e-4)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lungnode.errors import UnusableError
-from lungnode.model_folder import SHIPPED_MODEL
+from lungnode.model_folder import SHIPPED_MODEL, describe_model
 from lungnode.recipe import Network, Recipe, save_recipe
 from tests.resnet_reference import random_weights
 
@@ -200,7 +200,8 @@ def test_a_models_folder_gives_its_backbone_and_its_head() -> None:
 
     from lungnode.network import get_weights  # noqa: PLC0415 - TensorFlow takes seconds to import
 
-    found = get_weights(started(Network(topology="v1.5", stages=(2, 3), init=str(SHIPPED_MODEL))))
+    network = describe_model(SHIPPED_MODEL).recipe.network.model_copy(update={"init": str(SHIPPED_MODEL)})
+    found = get_weights(started(network))
 
     shipped = load_file(SHIPPED_MODEL / "weights.safetensors")
     assert found.keys() == shipped.keys()
