@@ -1,6 +1,7 @@
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def test_a_folder_without_a_dicom_file_ends_the_demo_with_a_sentence(tmp_path: P
     assert [path.name for path in folder.iterdir()] == ["node.log"]
 
 
+@pytest.fixture
+def _interrupts() -> Iterator[None]:
+    """Let children hear Ctrl-C, also where a script in the background runs the tests, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts")
 def test_ctrl_c_stops_the_demo_and_leaves_nothing_behind(tmp_path: Path) -> None:
     home, temporary = tmp_path / "home", tmp_path / "tmp"
     temporary.mkdir()
