@@ -4,7 +4,6 @@ It happens at the end of a training, where the slices are at hand, and can be re
 The weights, and so the model's digest, stay as they are.
 """
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -40,7 +39,7 @@ from lungnode.runtime.reference import REFERENCE, build_with_weights
 from lungnode.views import find_place, ways_of
 from trainer.evaluate import SILENCE, Evaluation, evaluate
 from trainer.gate import compare_runtimes
-from trainer.grays import load_gray
+from trainer.grays import file_digest, load_gray
 from trainer.manifest import digest_samples
 from trainer.progress import Progress
 from trainer.quantise import load_nncf, quantise
@@ -200,7 +199,7 @@ class _Bench:
         save_golden(Golden(slices, outputs), self.made_in / GOLDEN_FILE)
         return Record(
             model=self.info.digest,
-            files={name: _digest(self.made_in / name) for name in _FILES},
+            files={name: file_digest(self.made_in / name) for name in _FILES},
             deviations=deviations,
             calibration=calibration,
             gate=_measured(self.samples),
@@ -230,11 +229,6 @@ class _Bench:
 
     def _path(self, precision: Precision) -> Path:
         return self.made_in / (INT8_FILE if precision == "int8" else NETWORK_FILE)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _replace(folder: Path, made_in: Path, record: Record) -> None:

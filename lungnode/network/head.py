@@ -21,13 +21,8 @@ SPREAD: Final = "spread"
 LESION_HIDDEN: Final = "lesion_hidden"
 LESION_MAP: Final = "lesion_map"
 LUNG_MAP: Final = "lung_map"
-HEADS: Final = (
-    HEAD,
-    SPREAD,
-    LESION_HIDDEN,
-    LESION_MAP,
-    LUNG_MAP,
-)  # all others are the backbone's
+# All other convolutions are the backbone's.
+HEADS: Final = (HEAD, SPREAD, LESION_HIDDEN, LESION_MAP, LUNG_MAP)
 FEATURES: Final = "dropout"  # the layer whose input is the features
 CELL: Final = 32  # rows and columns of the input: the stride of stage 4
 STRIDES: Final = (4, 8, 16, 32)  # of stages 1 to 4

@@ -4,7 +4,7 @@
     golden.npz           slices of a phantom, and what each runtime said of them where this was made
     runtime.json         what model it was made of, the files' digests, and the figures of the gate
 
-The trainer writes them (trainer/quantise.py). They do not belong to the model's digest: they follow from it.
+The trainer writes them (trainer/fast_model.py). They follow from the model and do not belong to its digest.
 """
 
 import hashlib
