@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from lungnode.digest import file_digest
 from lungnode.errors import UnusableError
 from lungnode.recipe import RECIPE_FILE, Part, Recipe, read_part, read_recipe
 
@@ -129,8 +130,7 @@ def _digest(folder: Path) -> str:
     lines = []
     for name in IDENTITY:
         try:
-            with (folder / name).open("rb") as file:
-                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+            lines.append(f"{file_digest(folder / name)}  {name}\n")
         except OSError as error:
             raise UnusableError(f"The file {folder / name} cannot be read: {error.strerror}.") from error
     return hashlib.sha256("".join(lines).encode()).hexdigest()

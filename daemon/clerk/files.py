@@ -1,7 +1,6 @@
 """Moving received files: every step may be repeated after a crash, and none overwrites another's bytes."""
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,15 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from lungnode.digest import file_digest
 from lungnode.errors import UnavailableError
 
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP)  # how file systems without hard links refuse them
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def place(source: Path, folder: Path, name: str, digest: str) -> Path:
@@ -30,7 +24,7 @@ def place(source: Path, folder: Path, name: str, digest: str) -> Path:
     target = folder / name
     beside = target.with_name(f"{target.stem}.{digest[:12]}{target.suffix}")
     for path in (target, beside):
-        if _put(source, path) or path.samefile(source) or digest_of(path) == digest:
+        if _put(source, path) or path.samefile(source) or file_digest(path) == digest:
             return path
     raise FileExistsError(errno.EEXIST, "another file has both of its names", str(beside))
 

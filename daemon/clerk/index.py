@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
-from daemon.clerk.files import digest_of, place, writing_to
+from daemon.clerk.files import place, writing_to
 from daemon.clerk.header import read_header
 from daemon.clerk.plan import Known, Plan, Reading, Received, make_plans
 from daemon.clerk.quarantine import Rejected, set_aside
@@ -23,6 +23,7 @@ from daemon.clerk.rows import write_rows
 from db import intake
 from db.models import Disposition, Instance
 from db.session import transaction
+from lungnode.digest import file_digest
 from lungnode.durable import sync_folder
 from lungnode.errors import UnusableError
 from lungnode.rules import keywords_of
@@ -106,7 +107,7 @@ class Indexer:
         status = received.path.stat()
         # The receiver's clock may be ahead of ours; a time to come would delay the study.
         received_at = min(datetime.fromtimestamp(status.st_mtime, UTC), now)
-        return Reading(received, header, digest_of(received.path), status.st_size, received_at)
+        return Reading(received, header, file_digest(received.path), status.st_size, received_at)
 
     def _keep(self, plans: Sequence[Plan]) -> dict[str, str]:
         """Give new files their place; returns paths below the archive by digest."""

@@ -7,8 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from daemon.clerk.files import digest_of, place
+from daemon.clerk.files import place
 from daemon.clerk.plan import Received
+from lungnode.digest import file_digest
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,6 @@ def set_aside(rejected: Rejected, folder: Path, now: datetime) -> dict[str, Any]
 
 def _digest(path: Path) -> str:
     try:
-        return digest_of(path)
+        return file_digest(path)
     except OSError:
         return "unreadable"

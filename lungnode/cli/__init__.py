@@ -31,6 +31,7 @@ COMMAND_MODULES: Final = (
     "labels",
     "train",
     "evaluate",
+    "paper",
     "models",
     "phantom",
     "database",

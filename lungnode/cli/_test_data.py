@@ -32,13 +32,13 @@ _NOTHING_TO_DRAW: Final = Draw(share=0.2, seed=0)  # every sample has its split 
 class Source:
     """Where the samples come from: lists, a manifest or a frozen test set; one of them."""
 
-    images: Path | None
-    positives: Path | None
-    negatives: Path | None
-    patients: Path | None
-    manifest: Path | None
-    split: str
-    test_set: str
+    images: Path | None = None
+    positives: Path | None = None
+    negatives: Path | None = None
+    patients: Path | None = None
+    manifest: Path | None = None
+    split: str = ""
+    test_set: str = ""
 
     def problem(self) -> str:
         """Say what is wrong with the choice; empty when nothing is."""

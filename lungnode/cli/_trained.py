@@ -39,12 +39,12 @@ TOLD: Final = 20  # exclusions that are told one by one
 class Source:
     """Where the slices come from: a manifest, lists, or, without either, the archive."""
 
-    manifest: Path | None
-    images: Path | None
-    positives: Path | None
-    negatives: Path | None
-    validation: tuple[Path | None, Path | None]  # positives and negatives
-    patients: Path | None
+    manifest: Path | None = None
+    images: Path | None = None
+    positives: Path | None = None
+    negatives: Path | None = None
+    validation: tuple[Path | None, Path | None] = (None, None)  # positives and negatives
+    patients: Path | None = None
     skip_unreadable: bool = False
 
     def problem(self, *, resume: bool) -> str:
@@ -101,7 +101,7 @@ def run(settings: Settings, wanted: Wanted, source: Source, *, as_json: bool) ->
     recipe = _recipe(wanted)
     name = wanted.name or recipe.name
     check_name("name", name)
-    dataset = _dataset(settings, source, recipe)
+    dataset = find_dataset(settings, source, recipe)
     for line in (*dataset.notes, *_left_out(dataset)):
         sys.stderr.write(f"{line}\n")
     load_tensorflow()
@@ -113,7 +113,7 @@ def run(settings: Settings, wanted: Wanted, source: Source, *, as_json: bool) ->
 
     info = RunInfo(name=name, version=datetime.now(UTC).strftime("%Y%m%d.%H%M%S"))
     folder = wanted.out or settings.data / "runs" / f"{info.name}-{info.version}"
-    made = begin(folder, info, recipe, dataset.samples, _weights(settings, recipe))
+    made = begin(folder, info, recipe, dataset.samples, weights_folder(settings, recipe))
     _train(settings, made, dataset, as_json=as_json)
 
 
@@ -145,12 +145,18 @@ def _recipe(wanted: Wanted) -> Recipe:
     return recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": wanted.init})})
 
 
-def _weights(settings: Settings, recipe: Recipe) -> Path:
+def weights_folder(settings: Settings, recipe: Recipe) -> Path:
     """Return the folder that the recipe's weights are in: this one, or the node's own of weights."""
     return Path() if Path(recipe.network.init).exists() else settings.data / "weights"
 
 
-def _dataset(settings: Settings, source: Source, recipe: Recipe) -> Dataset:
+def find_dataset(settings: Settings, source: Source, recipe: Recipe) -> Dataset:
+    """Read every slice once, and draw splits where no list names them.
+
+    Raises:
+        UnusableError: A list or a slice cannot be used, or a class is empty.
+        UnavailableError: A file or the database is away.
+    """
     draw = Draw(recipe.data.validation_share, recipe.training.seed)
     found = _collection(settings, source, recipe)
     return collect_samples([found], draw, skip_unreadable=source.skip_unreadable)
@@ -206,7 +212,7 @@ def _measure(settings: Settings, wanted: Wanted, dataset: Dataset, recipe: Recip
     from trainer.experiment import held_out_figures  # noqa: PLC0415
     from trainer.workbench import open_bench  # noqa: PLC0415 - TensorFlow is loaded quietly first
 
-    weights = _weights(settings, recipe)
+    weights = weights_folder(settings, recipe)
     samples = [sample for sample in dataset.samples if sample.split is not Split.TEST]
     with shown() as progress:
         named = recipe.network.init

@@ -1,19 +1,19 @@
 """What a model's folder holds for fast runtimes beside its weights: networks, proofs and figures.
 
     int8.xml, int8.bin   the network in 8-bit integers, as OpenVINO reads it
-    golden.npz           slices of a phantom, and what each runtime said of them where this was made
+    golden.safetensors   slices of a phantom, and what each runtime said of them where this was made
     runtime.json         what model it was made of, the files' digests, and the figures of the gate
 
 The trainer writes them (trainer/fast_model.py). They follow from the model and do not belong to its digest.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import Field
 
+from lungnode.digest import file_digest
 from lungnode.errors import UnusableError
 from lungnode.recipe import Part, read_part
 
@@ -21,7 +21,7 @@ Precision = Literal["int8", "bf16", "fp32"]
 
 RECORD_FILE: Final = "runtime.json"
 INT8_FILE: Final = "int8.xml"
-GOLDEN_FILE: Final = "golden.npz"
+GOLDEN_FILE: Final = "golden.safetensors"
 
 
 def weights_beside(network: Path) -> Path:
@@ -96,8 +96,7 @@ def check_files(folder: Path, record: Record) -> None:
     """
     for name, digest in record.files.items():
         try:
-            with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = file_digest(folder / name)
         except OSError as error:
             raise UnusableError(f"The file {folder / name} cannot be read: {error.strerror}.") from error
         if found != digest:
