@@ -110,6 +110,8 @@ class StudyRule(Part):
     suspicious_share: float = Field(0.1, gt=0, le=1)
     # With a lesion head: so much of what the whole map says counts in a slice of a study, beside the lesions.
     whole_share: float = Field(1.0, ge=0, le=1)
+    # With a lesion head: standard deviation over which neighbouring slices' maps are averaged, mm; 0: not.
+    depth_mm: float = Field(0.0, ge=0)
 
 
 class Recipe(Part):

@@ -35,6 +35,11 @@ class Stack:
         positions = self.candidate.geometry.positions_mm
         return tuple(positions[number] if positions else -float(number) for number in self.numbers)
 
+    @property
+    def known_positions_mm(self) -> tuple[float, ...] | tuple[None, ...]:
+        """The same; None for each where the headers do not say."""
+        return self.positions_mm if self.candidate.geometry.positions_mm else (None,) * len(self.numbers)
+
     def of_lung(self, cover: Coverage) -> "Stack":
         """Return the slices from the first to the last that shows lung; all where none is seen."""
         if cover.first is None or cover.last is None:

@@ -1,12 +1,11 @@
 """From the probabilities of slices to the probability of their study."""
 
 from math import ceil
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-CERTAIN: Final = 1e-6  # probabilities nearer to 0 or 1 have no usable logit
+from lungnode.logits import to_logits, to_probabilities
 
 
 def study_probability(probabilities: NDArray[np.float32], share: float, offset: float) -> float:
@@ -18,6 +17,5 @@ def study_probability(probabilities: NDArray[np.float32], share: float, offset: 
     are above its average too.
     """
     count = max(1, ceil(share * len(probabilities)))
-    clipped = np.sort(probabilities.astype(np.float64)).clip(CERTAIN, 1 - CERTAIN)[-count:]
-    logit = float(np.log(clipped / (1 - clipped)).mean()) - offset
-    return float(0.5 * (1 + np.tanh(0.5 * logit)))
+    logit = to_logits(np.sort(probabilities)[-count:]).mean() - offset
+    return float(to_probabilities(logit))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lungnode.logits import to_logits, to_probabilities
 from lungnode.pixels import Box, Gray, crop_box, model_input
 from lungnode.recipe import Input, Way
-from lungnode.study_rule import CERTAIN
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,4 @@ def join_views(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     Args:
         probabilities: Shape (n, views).
     """
-    certain = probabilities.astype(np.float64).clip(CERTAIN, 1 - CERTAIN)
-    logits = np.log(certain / (1 - certain)).mean(axis=1)
-    joined: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * logits))
-    return joined.astype(np.float32)
+    return to_probabilities(to_logits(probabilities).mean(axis=1)).astype(np.float32)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from lungnode.errors import UnusableError
+from lungnode.logits import to_probabilities
 from lungnode.model_folder import IDENTITY, SHIPPED_MODEL, WEIGHTS_FILE, describe_model
 from lungnode.recipe import Network
-from lungnode.runtime import Model, Slices, load_model, sigmoid
+from lungnode.runtime import Model, Slices, load_model
 from lungnode.weights_file import read_weights, write_weights
 
 SIZE = 299
@@ -148,4 +149,4 @@ def test_weights_of_other_stages_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_large_logits_do_not_overflow() -> None:
-    assert sigmoid(np.array([-1000, 0, 1000], np.float32)).tolist() == [0, 0.5, 1]
+    assert to_probabilities(np.array([-1000, 0, 1000], np.float32)).tolist() == [0, 0.5, 1]

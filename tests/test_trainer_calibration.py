@@ -6,13 +6,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, roc_curve
 
 from lungnode.errors import UnusableError
+from lungnode.logits import to_probabilities
 from trainer.calibration import (
     Aim,
     brier,
     calibrate,
     fit_scale,
     map_scale,
-    probabilities,
     reliability,
     sensitive_threshold,
     study_offset,
@@ -67,11 +67,11 @@ def test_calibration_does_not_depend_on_the_networks_unit(unit: float) -> None:
 
 
 def test_calibrated_probabilities_come_true() -> None:
-    raw = probabilities(LOGITS * 10)
+    raw = to_probabilities(LOGITS * 10)
 
     decision = calibrate(LOGITS * 10, LABELS, EVEN)
 
-    calibrated = probabilities(decision.slope * LOGITS * 10 + decision.intercept)
+    calibrated = to_probabilities(decision.slope * LOGITS * 10 + decision.intercept)
     assert log_loss(LABELS, calibrated) < log_loss(LABELS, raw.clip(1e-15, 1 - 1e-15))
     assert reliability(calibrated, LABELS).ece < reliability(raw, LABELS).ece
 
@@ -79,7 +79,7 @@ def test_calibrated_probabilities_come_true() -> None:
 def test_the_threshold_has_the_largest_youden_index_of_all() -> None:
     decision = calibrate(LOGITS, LABELS)
 
-    scores = probabilities(decision.slope * LOGITS + decision.intercept)
+    scores = to_probabilities(decision.slope * LOGITS + decision.intercept)
     found = measure(scores, LABELS, decision.threshold)
     false_positive, sensitivity, _ = roc_curve(LABELS, scores)
     assert found.sens + found.spe - 1 == pytest.approx((sensitivity - false_positive).max())
@@ -89,7 +89,7 @@ def test_the_threshold_has_the_largest_youden_index_of_all() -> None:
 def test_a_wanted_sensitivity_is_reached_and_a_higher_threshold_would_miss_it(wanted: float) -> None:
     decision = calibrate(LOGITS, LABELS, aim=Aim(sensitivity=wanted))
 
-    scores = probabilities(decision.slope * LOGITS + decision.intercept)
+    scores = to_probabilities(decision.slope * LOGITS + decision.intercept)
     assert measure(scores, LABELS, decision.threshold).sens >= wanted
     next_higher = np.sort(scores[LABELS])[np.sort(scores[LABELS]) > decision.threshold][0] + 1e-9
     assert measure(scores, LABELS, next_higher).sens < wanted
@@ -156,6 +156,6 @@ def test_the_calibration_error_is_the_mean_distance_weighted_by_the_bins() -> No
 
 
 def test_the_brier_score_is_scikit_learns() -> None:
-    scores = probabilities(LOGITS)
+    scores = to_probabilities(LOGITS)
 
     assert brier(scores, LABELS) == pytest.approx(brier_score_loss(LABELS, scores))

@@ -8,7 +8,9 @@ import pytest
 from lungnode.loading import read_grays, read_images
 from lungnode.model_folder import Decision
 from lungnode.phantom import phantom_study
+from lungnode.recipe import Recipe
 from tests.toy_model import MeanGray
+from tests.training_data import deep_recipe
 from trainer.cache import Cache, StudyFiles
 from trainer.cache_build import build_cache
 from trainer.evaluate import evaluate
@@ -16,16 +18,28 @@ from trainer.samples import Sample
 from worker.analysis import analyse
 from worker.conduct import Conduct
 
+DEEP = deep_recipe(lesion_cells=1)
 
-def test_a_study_of_the_archive_is_judged_as_a_worker_judges_it(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("recipe", [MeanGray().recipe, DEEP], ids=["slice by slice", "with neighbours"])
+def test_a_study_of_the_archive_is_judged_as_a_worker_judges_it(tmp_path: Path, recipe: Recipe) -> None:
     study = phantom_study(tmp_path / "study", slices=30, size=128)
-    model = MeanGray(decision=Decision(study_offset=0.5, map_scale=0.7))
+    model = MeanGray(recipe, decision=Decision(study_offset=0.5, map_scale=0.7))
     reported, _ = analyse(read_images(study.paths).headers, read_grays, model, Conduct(lambda: 0.0))
     files, cache = StudyFiles(study.study_instance_uid, 1, study.paths, "ab"), Cache(tmp_path / "cache", None)
     (built,) = build_cache([files], cache, 1)
     assert built.study is not None
-    paths = [cache.entry(files) / kept.name for kept in built.study.slices]
-    samples = [Sample("archive", path, True, "patient", study=files.study_instance_uid) for path in paths]
+    samples = [
+        Sample(
+            "archive",
+            cache.entry(files) / kept.name,
+            positive=True,
+            group="patient",
+            study=files.study_instance_uid,
+            position_mm=kept.position_mm,
+        )
+        for kept in built.study.slices
+    ]
 
     found = evaluate(model, samples)
 

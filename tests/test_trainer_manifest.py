@@ -10,7 +10,7 @@ from lungnode.errors import UnavailableError, UnusableError
 from trainer.manifest import digest_samples, read_manifest, write_manifest
 from trainer.samples import Sample, Split
 
-HEADER = "path,label,patient,split,source,study,healthy_scan,sha256"
+HEADER = "path,label,patient,split,source,study,healthy_scan,sha256,position_mm"
 
 
 def sample(folder: Path, name: str = 'a, "1"%20.png', **changes: object) -> Sample:
@@ -38,6 +38,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     samples = [
         sample(tmp_path, attributes={"sex": "F", "age": "40-49"}),
         sample(tmp_path, "sub/ü.jpg", positive=False, split=None, study="", healthy_scan=True, digest=""),
+        sample(tmp_path, "3.png", position_mm=-12.25),
     ]
 
     write_manifest(samples, tmp_path / "list.csv")
@@ -93,8 +94,10 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path: Path, line: str, reason: 
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ("trian,s,,no,", "split is 'trian'; it must be train or validation or test"),
-        ("train,s,,perhaps,", "healthy_scan is 'perhaps'; it must be no or yes"),
+        ("trian,s,,no,,", "split is 'trian'; it must be train or validation or test"),
+        ("train,s,,perhaps,,", "healthy_scan is 'perhaps'; it must be no or yes"),
+        ("train,s,1,no,,top", "position_mm is 'top'; it must be a number or empty"),
+        ("train,s,1,no,,nan", "position_mm is 'nan'; it must be a number or empty"),
     ],
 )
 def test_a_word_that_is_not_known_is_named(tmp_path: Path, values: str, reason: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lungnode.depth import highest_cells
 from lungnode.model_folder import describe_model, read_metrics
 from lungnode.recipe import Recipe
 from lungnode.runtime import load_model, load_tensorflow
@@ -147,7 +148,7 @@ def test_without_a_healthy_scan_the_lesion_head_says_nothing(samples: list[Sampl
 
 def test_cells_with_lesions_are_told_from_healthy_ones_and_from_what_is_no_lung() -> None:
     load_tensorflow()
-    from trainer.lesions import choose_cells, fit_lesions, fit_lung, highest_cells, lesion_maps  # noqa: PLC0415
+    from trainer.lesions import choose_cells, fit_lesions, fit_lung, lesion_maps  # noqa: PLC0415
 
     random = np.random.default_rng(0)
     lungs = (random.random((600, 4, 5)) < 0.7).astype(np.float32)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lungnode.recipe import Recipe
+from lungnode.recipe import Recipe, StudyRule
 from trainer.samples import Sample, Split
 
 SIZE = 64
@@ -38,6 +38,11 @@ def exact_recipe(**network: Any) -> Recipe:
     small["input"] |= {"views": ["crop", "whole mirrored"]}
     small["data"] |= {"painted": bool(network.get("lesion_cells"))}
     return Recipe.model_validate(small)
+
+
+def deep_recipe(**network: Any) -> Recipe:
+    """A recipe that reads the slices of a study with their neighbours."""
+    return exact_recipe(**network).model_copy(update={"study": StudyRule(depth_mm=5.0)})
 
 
 def draw_slices(folder: Path, count: int, seed: int = 0) -> list[Sample]:

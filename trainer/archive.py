@@ -153,6 +153,7 @@ def _samples(study: ArchiveStudy, built: Built, cache: Cache) -> Iterator[Sample
             healthy_scan=not study.positive,
             attributes={**built.study.attributes, **study.attributes},
             digest=kept.sha256,
+            position_mm=kept.position_mm,
         )
 
 

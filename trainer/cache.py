@@ -23,7 +23,7 @@ from lungnode.recipe import Part
 from trainer.jpeg import encode_jpeg, encode_png
 
 DONE_FILE: Final = "done.json"
-VERSION: Final = 1  # of what a done.json means and of how slices are chosen; another one is built anew
+VERSION: Final = 2  # of what a done.json means and of how slices are chosen; another one is built anew
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class CachedSlice(Part):
     name: str
     size: int  # bytes
     sha256: str
+    position_mm: float | None = None  # along the slice normal; None: the headers do not say
 
 
 class CachedStudy(Part):
@@ -85,7 +86,13 @@ class Cache:
             return None
         return study if whole and (study.version, study.source) == (VERSION, files.digest) else None
 
-    def write(self, files: StudyFiles, grays: Sequence[Gray], study: CachedStudy) -> CachedStudy:
+    def write(
+        self,
+        files: StudyFiles,
+        grays: Sequence[Gray],
+        positions_mm: Sequence[float | None],
+        study: CachedStudy,
+    ) -> CachedStudy:
         """Keep the slices of a study; `study` tells the rest.
 
         Raises:
@@ -94,18 +101,21 @@ class Cache:
         entry = self.entry(files)
         try:
             with _made_whole(entry) as part:
-                slices = tuple(self._write_slice(part, number, gray) for number, gray in enumerate(grays, 1))
+                slices = tuple(
+                    self._write_slice(part, number, gray, position_mm)
+                    for number, (gray, position_mm) in enumerate(zip(grays, positions_mm, strict=True), 1)
+                )
                 kept = study.model_copy(update={"slices": slices})
                 (part / DONE_FILE).write_text(kept.model_dump_json(indent=1), encoding="utf-8")
         except OSError as error:
             raise UnavailableError(f"The cache {entry} cannot be written: {error.strerror}.") from error
         return kept
 
-    def _write_slice(self, folder: Path, number: int, gray: Gray) -> CachedSlice:
+    def _write_slice(self, folder: Path, number: int, gray: Gray, position_mm: float | None) -> CachedSlice:
         data = encode_png(gray) if self.quality is None else encode_jpeg(gray, self.quality)
         name = f"{number:04}.{'png' if self.quality is None else 'jpg'}"
         (folder / name).write_bytes(data)
-        return CachedSlice(name=name, size=len(data), sha256=_digest(data))
+        return CachedSlice(name=name, size=len(data), sha256=_digest(data), position_mm=position_mm)
 
 
 @contextmanager

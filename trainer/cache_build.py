@@ -100,7 +100,8 @@ def build_study(files: StudyFiles, cache: Cache) -> Built:
         stack = lung_stack(images)
     except LungnodeError as error:  # a file that is away is one study less, and is told
         return Built(files, None, str(error))
-    return Built(files, cache.write(files, stack.grays, _describe(files, images, stack)))
+    described = _describe(files, images, stack)
+    return Built(files, cache.write(files, stack.grays, stack.known_positions_mm, described))
 
 
 def _describe(files: StudyFiles, images: Images, stack: Stack) -> CachedStudy:

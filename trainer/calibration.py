@@ -9,8 +9,8 @@ from scipy.optimize import minimize
 
 from lungnode.activation import ClassMaps, smooth
 from lungnode.errors import UnusableError
+from lungnode.logits import to_logits, to_probabilities
 from lungnode.model_folder import Decision
-from lungnode.study_rule import CERTAIN
 from trainer.metrics import Labels, Scores, best_threshold, between
 
 BINS: Final = 10  # of the reliability plot
@@ -53,7 +53,7 @@ def calibrate(
         threshold = best_threshold(calibrated, labels, shares)
     else:
         threshold = sensitive_threshold(calibrated, labels, aim.sensitivity)
-    return Decision(slope=slope, intercept=intercept, threshold=float(probabilities(threshold)))
+    return Decision(slope=slope, intercept=intercept, threshold=float(to_probabilities(threshold)))
 
 
 def _check(logits: Scores, labels: Labels) -> None:
@@ -81,7 +81,7 @@ def fit_scale(
     def loss(theta: Scores) -> tuple[float, Scores]:
         calibrated = theta[0] * unit + theta[1]
         value = float(shares @ (np.logaddexp(0, calibrated) - targets * calibrated))
-        error = shares * (probabilities(calibrated) - targets)
+        error = shares * (to_probabilities(calibrated) - targets)
         return value, np.array([error @ unit, error.sum()])
 
     free = (None, None) if method == "platt" else (0.0, 0.0)
@@ -108,8 +108,7 @@ def study_offset(healthy: Scores, share: float, threshold: float) -> float:
     if not healthy.size:
         return 0.0
     highest = np.sort(healthy)[-max(1, round(share * len(healthy))) :]
-    certain = min(max(threshold, CERTAIN), 1 - CERTAIN)
-    return max(0.0, float(highest.mean() - np.log(certain / (1 - certain))))
+    return max(0.0, float(highest.mean() - to_logits(threshold)))
 
 
 def map_scale(class_maps: ClassMaps) -> float:
@@ -119,12 +118,6 @@ def map_scale(class_maps: ClassMaps) -> float:
         class_maps: Calibrated ones of sick slices.
     """
     return max(1e-3, round(float(np.percentile(smooth(class_maps), FULL_STRENGTH)), 2))
-
-
-def probabilities(logits: Scores | float) -> Scores:
-    """Return the probability of each logit."""
-    found: Scores = 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, np.float64)))
-    return found
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lungnode.logits import to_probabilities
 from lungnode.model_folder import (
     CARD_FILE,
     METRICS_FILE,
@@ -22,7 +23,6 @@ from lungnode.network import Weights, write_weights
 from lungnode.recipe import Recipe, read_recipe, save_recipe
 from lungnode.runtime import load_model
 from trainer.bench import Judged
-from trainer.calibration import probabilities
 from trainer.card import describe_samples, render_card
 from trainer.decide import read_outputs
 from trainer.document import document, figures
@@ -77,7 +77,7 @@ def _measure_rows(judged: Judged, rows: Sequence[int], decision: Decision) -> di
         tuple(str(sample.path) for sample in samples),
         tuple(sample.group for sample in samples),
         np.array([sample.positive for sample in samples]),
-        probabilities(logits),
+        to_probabilities(logits),
         np.arange(len(samples)),
     )
     return figures(scored, decision.threshold)

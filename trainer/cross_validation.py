@@ -16,11 +16,10 @@ import numpy as np
 
 from lungnode.durable import replaced
 from lungnode.errors import UnusableError
+from lungnode.logits import to_logits, to_probabilities
 from lungnode.model_folder import Decision
 from lungnode.recipe import Recipe
-from lungnode.study_rule import CERTAIN
 from trainer.bench import make_task
-from trainer.calibration import probabilities
 from trainer.decide import decide, read_outputs
 from trainer.features import list_cases
 from trainer.folds import grouped_folds
@@ -45,7 +44,7 @@ class HeldOut:
     @property
     def probabilities(self) -> Scores:
         """The calibrated probability of each sample."""
-        return probabilities(self.logits)
+        return to_probabilities(self.logits)
 
     @property
     def scores(self) -> Scores:
@@ -54,8 +53,7 @@ class HeldOut:
         Parts have thresholds of their own; in this unit one threshold holds for all.
         """
         thresholds = np.array([self.decisions[fold].threshold for fold in self.folds])
-        certain = thresholds.clip(CERTAIN, 1 - CERTAIN)
-        return probabilities(self.logits - np.log(certain / (1 - certain)))
+        return to_probabilities(self.logits - to_logits(thresholds))
 
 
 @dataclass(frozen=True)

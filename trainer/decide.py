@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lungnode.logits import to_logits
 from lungnode.model_folder import Decision, Outputs, Reading
 from lungnode.recipe import Recipe
 from trainer.bench import Judged
@@ -103,11 +104,7 @@ def _read_studies(judged: Judged, labels: Rows, decision: Decision, recipe: Reci
     share = recipe.study.whole_share
     mixed = Reading(slope=share, lesions=1 - share)
     found = calibrate(mixed.logits(judged.outputs[scans]), labels[scans])
-    shift = _log_odds(decision.threshold) - _log_odds(found.threshold)
+    shift = float(to_logits(decision.threshold) - to_logits(found.threshold))
     return Reading(
         slope=found.slope * share, lesions=found.slope * (1 - share), intercept=found.intercept + shift
     )
-
-
-def _log_odds(probability: float) -> float:
-    return float(np.log(probability / (1 - probability)))

@@ -77,12 +77,22 @@ def covid_ct_md(folder: Path) -> Iterator[Sample]:
     labels = read_slice_labels(folder / "covid-P001-slices.csv")
     for study in ("covid-P001", "normal-001"):
         images = read_images(sorted((folder / study).glob("*.dcm")))
-        slices = lung_stack(images).slices
-        attributes = scan_attributes(images.sources[slices[0].sop_instance_uid], slices[0].thickness_mm)
-        healthy = study.startswith("normal")
-        for number, path in enumerate(header.path for header in slices):
-            group, is_sick = f"covid-ct-md/{study}/{number // STUDY_BLOCK}", labels.get(path.name, False)
-            yield Sample("covid-ct-md", path, is_sick, group, None, study, healthy, attributes)
+        stack = lung_stack(images)
+        first = stack.slices[0]
+        attributes = scan_attributes(images.sources[first.sop_instance_uid], first.thickness_mm)
+        for number, (header, position_mm) in enumerate(
+            zip(stack.slices, stack.known_positions_mm, strict=True)
+        ):
+            yield Sample(
+                "covid-ct-md",
+                header.path,
+                labels.get(header.path.name, False),
+                f"covid-ct-md/{study}/{number // STUDY_BLOCK}",
+                study=study,
+                healthy_scan=study.startswith("normal"),
+                attributes=attributes,
+                position_mm=position_mm,
+            )
 
 
 def read_slice_labels(file: Path) -> dict[str, bool]:

@@ -9,20 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lungnode.activation import show_maps
+from lungnode.depth import read_in_depth
+from lungnode.logits import to_logits
 from lungnode.model_folder import ModelInfo
 from lungnode.pixels import Box, Gray
 from lungnode.runtime import ClassMaps, Model, Probabilities
-from lungnode.study_rule import CERTAIN, study_probability
+from lungnode.study_rule import study_probability
 from lungnode.views import find_place, join_views, ways_of
 from trainer.grays import load_gray
 from trainer.located import Located, locate
 from trainer.manifest import digest_samples
 from trainer.metrics import Labels, Scores
+from trainer.neighbours import stacks
 from trainer.progress import Progress, Silence
 from trainer.samples import Sample, Split
 
 THREADS: Final = 4  # the codecs release the GIL
-PART: Final = 32  # slices decoded before the model is asked
+PART: Final = 32  # pictures decoded before the model is asked; of a study all slices are
 SILENCE: Final = Silence()
 
 
@@ -51,11 +54,10 @@ class Evaluation:
 
     def logits(self) -> Scores:
         """Return the slices' logits in the network's own unit, before calibration."""
-        clipped = self.slices.scores.clip(CERTAIN, 1 - CERTAIN)
         readings = [self.info.decision.reading(alone=not sample.study) for sample in self.samples]
         intercepts = np.array([reading.intercept for reading in readings])
         slopes = np.array([reading.map_slope for reading in readings])
-        logits: Scores = (np.log(clipped / (1 - clipped)) - intercepts) / slopes
+        logits: Scores = (to_logits(self.slices.scores) - intercepts) / slopes
         return logits
 
 
@@ -67,21 +69,26 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = SILEN
         UnavailableError: A file is away.
     """
     progress.begin("evaluate", len(samples))
-    scores: list[float] = []
-    located: list[Located] = []
-    for part in _parts(samples, model.info):
-        probabilities, class_maps = predict(model, part)
+    scores: Scores = np.zeros(len(samples))
+    located: dict[int, Located] = {}
+    for rows, seen in _parts(samples, model.info):
+        probabilities, class_maps = predict(model, seen)
+        for members, positions_mm in stacks((at, samples[row]) for at, row in enumerate(rows)):
+            probabilities[members], class_maps[members] = read_in_depth(
+                probabilities[members], class_maps[members], positions_mm, model.info.recipe
+            )
+        scores[rows] = probabilities
         shown = show_maps(class_maps, model.info.decision.map_scale)
-        located += [
-            locate(len(scores) + place, seen.gray, seen.box, class_map)
-            for place, (seen, class_map) in enumerate(zip(part, shown, strict=True))
-            if samples[len(scores) + place].positive
-        ]
-        scores += probabilities.tolist()
-        progress.advance(len(part))
-    slices = _slices(samples, np.array(scores, np.float64))
+        located |= {
+            row: locate(row, slice_.gray, slice_.box, class_map)
+            for row, slice_, class_map in zip(rows, seen, shown, strict=True)
+            if samples[row].positive
+        }
+        progress.advance(len(rows))
+    slices = _slices(samples, scores)
     studies = _studies(slices, samples, model.info)
-    return Evaluation(model.info, tuple(samples), slices, studies, tuple(located), digest_samples(samples))
+    ordered = tuple(located[row] for row in sorted(located))
+    return Evaluation(model.info, tuple(samples), slices, studies, ordered, digest_samples(samples))
 
 
 def part(evaluation: Evaluation, split: Split | None) -> Evaluation:
@@ -135,13 +142,20 @@ def predict(model: Model, seen: Sequence[Seen]) -> tuple[Probabilities, ClassMap
     return np.array([each for each, _ in ordered], np.float32), np.stack([shown for _, shown in ordered])
 
 
-def _parts(samples: Sequence[Sample], info: ModelInfo) -> Iterator[list[Seen]]:
-    def see(sample: Sample) -> Seen:
-        return look(load_gray(sample), sample, info)
+def _parts(samples: Sequence[Sample], info: ModelInfo) -> Iterator[tuple[list[int], list[Seen]]]:
+    """Yield the numbers of samples with what is seen of them; a study's slices come together."""
 
+    def see(row: int) -> Seen:
+        return look(load_gray(samples[row]), samples[row], info)
+
+    studies: dict[str, list[int]] = {}
+    for row, sample in enumerate(samples):
+        studies.setdefault(sample.study, []).append(row)
+    alone = studies.pop("", [])
+    parts = [alone[start : start + PART] for start in range(0, len(alone), PART)]
     with ThreadPoolExecutor(THREADS, "read") as pool:
-        for start in range(0, len(samples), PART):
-            yield list(pool.map(see, samples[start : start + PART]))
+        for rows in (*parts, *studies.values()):
+            yield rows, list(pool.map(see, rows))
 
 
 def _slices(samples: Sequence[Sample], scores: Scores) -> Scored:

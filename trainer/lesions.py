@@ -23,8 +23,9 @@ Shares = NDArray[np.floating]  # shape (n, rows, columns): of each cell, 0 to 1
 LESION: Final = 0.15  # density from which a cell shows a lesion
 CLEAR: Final = 0.02  # density below which it shows none; what lies between is not learnt
 LUNG: Final = 0.3  # share of lung from which a cell counts as lung: much of the disease lies at the pleura
-MOST: Final = 9000  # cells of each kind: more did not help
-OUTSIDE: Final = 4500  # cells outside the lung
+MOST: Final = 36000  # cells of each kind
+OUTSIDE: Final = 18000  # cells outside the lung
+LUNG_MOST: Final = 9000  # cells inside the lung, and as many outside, for the lung map
 # Chosen by the cross-validated figures that docs/training.md names.
 FITS: Final = 3  # networks whose mean counts
 DROPOUT: Final = (0.2, 0.3)
@@ -108,7 +109,7 @@ def _fit(cells: Rows, targets: Rows, channels: int) -> tuple[Any, Any]:
 def fit_lung(cells: Cells, lungs: Shares, seed: int) -> Weights:
     """Return the weights of the convolution that is negative outside the lung."""
     random = np.random.default_rng(seed)
-    chosen = [_draw(np.argwhere(kind), MOST, random) for kind in (lungs > LUNG, lungs <= LUNG)]
+    chosen = [_draw(np.argwhere(kind), LUNG_MOST, random) for kind in (lungs > LUNG, lungs <= LUNG)]
     places = np.concatenate(chosen)
     inside = np.arange(len(places)) < len(chosen[0])
     rows = np.sqrt(cells[tuple(places.T)].astype(np.float32))
@@ -129,11 +130,4 @@ def lesion_maps(cells: Cells, weights: Weights) -> NDArray[np.float32]:
     hidden = (values @ kernel.T + bias).clip(0)
     lesions = hidden @ weights[f"{LESION_MAP}.weight"][0, :, 0, 0] + weights[f"{LESION_MAP}.bias"][0]
     found: NDArray[np.float32] = lesions + lung.clip(max=0)
-    return found
-
-
-def highest_cells(maps: NDArray[np.float32], count: int) -> NDArray[np.float64]:
-    """Return the mean of the highest cells of each map."""
-    ranked = np.sort(maps.reshape(len(maps), -1), axis=1)
-    found: NDArray[np.float64] = ranked[:, -count:].mean(axis=1, dtype=np.float64)
     return found

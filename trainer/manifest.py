@@ -7,6 +7,7 @@ Columns: `path` (relative to the file's folder), `label` (positive or negative) 
 import csv
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from trainer.grays import file_digest
 from trainer.samples import NEGATIVE, POSITIVE, Sample, Split
 
 REQUIRED: Final = ("path", "label", "patient")
-COLUMNS: Final = (*REQUIRED, "split", "source", "study", "healthy_scan", "sha256")
+COLUMNS: Final = (*REQUIRED, "split", "source", "study", "healthy_scan", "sha256", "position_mm")
 _Value = TypeVar("_Value")
 _YES_NO: Final = {"": False, "no": False, "yes": True}
 
@@ -53,6 +54,7 @@ def _row(sample: Sample, folder: Path) -> dict[str, str]:
         "study": sample.study,
         "healthy_scan": "yes" if sample.healthy_scan else "no",
         "sha256": sample.digest,
+        "position_mm": "" if sample.position_mm is None else f"{sample.position_mm:g}",
     } | dict(sample.attributes)
 
 
@@ -126,6 +128,7 @@ class _Line:
             healthy_scan=self._one_of("healthy_scan", _YES_NO),
             attributes=listed_attributes({name: cell[name] for name in cell if name and name not in COLUMNS}),
             digest=cell.get("sha256", "").lower(),
+            position_mm=self._number("position_mm"),
         )
 
     def _one_of(self, column: str, known: Mapping[str, _Value]) -> _Value:
@@ -133,6 +136,16 @@ class _Line:
         if value not in known:
             raise self.problem(f"{column} is {value!r}; it must be {' or '.join(filter(None, known))}")
         return known[value]
+
+    def _number(self, column: str) -> float | None:
+        value = (self.values.get(column) or "").strip()
+        try:
+            found = float(value) if value else None
+        except ValueError:
+            found = math.nan
+        if found is not None and not math.isfinite(found):
+            raise self.problem(f"{column} is {value!r}; it must be a number or empty")
+        return found
 
     def problem(self, what: str) -> UnusableError:
         """Return the error that names this line."""

@@ -18,6 +18,7 @@ from keras import layers
 from numpy.typing import NDArray
 from PIL import Image
 
+from lungnode.depth import highest_cells
 from lungnode.network import Weights, get_weights, set_weights
 from lungnode.network.head import (
     FEATURES,
@@ -46,14 +47,16 @@ from trainer.features import (
     open_store,
 )
 from trainer.folds import grouped_folds
-from trainer.lesions import choose_cells, fit_lesions, fit_lung, highest_cells, lesion_maps
+from trainer.lesions import choose_cells, fit_lesions, fit_lung, lesion_maps
 from trainer.linear import Linear, fit_linear
 from trainer.metrics import Scores, auc
+from trainer.neighbours import join_studies
 from trainer.plan import balanced_weights, draw_epoch
 from trainer.progress import Progress
 
 FOLDS: Final = 5  # of the cross-validation that says what is unseen
-SCANS: Final = 1500  # views at most whose cells are looked at for lesions, and as many for lung
+SCANS: Final = 6000  # views at most whose cells are looked at for lesions: 1.8 GB
+LUNG_SCANS: Final = 1500  # the same, for lung
 TOGETHER: Final = 256  # slices whose cells are in memory at once
 MEANS, SPREADS, CELLS, DENSITIES, LUNGS = range(5)  # the arrays that are kept of a slice
 
@@ -176,11 +179,14 @@ class Probe:
         part, _, _ = self._recipe.input.views[0].partition(" ")
         scans = self._some_views(
             # As the slices of a study are looked at: more ways made it worse.
-            view
-            for case in cases
-            if case.sample.healthy_scan
-            for view in case.views
-            if view.view.way.startswith(part)
+            (
+                view
+                for case in cases
+                if case.sample.healthy_scan
+                for view in case.views
+                if view.view.way.startswith(part)
+            ),
+            SCANS,
         )
         if not scans:
             self._progress.say("no healthy scan to paint lesions into: the lesion head says nothing")
@@ -192,15 +198,15 @@ class Probe:
             return silent
         lesions = fit_lesions(chosen, network.lesion_channels, seed)
         cells, lungs = self._maker.store.take(
-            self._some_views(view for case in cases for view in case.views), (CELLS, LUNGS)
+            self._some_views((view for case in cases for view in case.views), LUNG_SCANS), (CELLS, LUNGS)
         )
         return lesions | fit_lung(cells, lungs, seed)
 
-    def _some_views(self, views: Iterable[Wanted]) -> list[str]:
+    def _some_views(self, views: Iterable[Wanted], most: int) -> list[str]:
         """Draw the keys of views whose cells are looked at: of all there are more than fit in memory."""
         known = [view.key for view in views if view.key in self._maker.store]
         random = np.random.default_rng(self._recipe.training.seed)
-        return [known[row] for row in np.sort(random.permutation(len(known))[:SCANS])]
+        return [known[row] for row in np.sort(random.permutation(len(known))[:most])]
 
     def _whole(self, views: Sequence[Wanted]) -> NDArray[np.float32]:
         """Return what the head reads of whole maps, a row a view."""
@@ -216,7 +222,7 @@ class Probe:
             shown, said = self._judge_views(views, head)
             maps.append(shown[begins])
             outputs.append(np.add.reduceat(said, begins) / counts[:, np.newaxis])
-        return np.concatenate(maps), np.concatenate(outputs)
+        return join_studies(cases, np.concatenate(maps), np.concatenate(outputs), self._recipe)
 
     def _judge_views(self, views: Sequence[Wanted], head: Weights) -> tuple[Array, Array]:
         kernel = head[f"{HEAD}.weight"][0, :, 0, 0]

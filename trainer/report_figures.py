@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lungnode.logits import to_probabilities
 from trainer.bootstrap import roc_band
-from trainer.calibration import Reliability, probabilities, reliability
+from trainer.calibration import Reliability, reliability
 from trainer.document import SEED, Level, scored
 from trainer.evaluate import Evaluation, Scored
 from trainer.localization import Localization
@@ -115,7 +116,7 @@ def histogram(found: Scored, threshold: float) -> str:
 def reliability_plot(evaluation: Evaluation) -> str:
     """What came true of the slices' probabilities, before calibration and after."""
     labels = evaluation.slices.labels
-    before = reliability(probabilities(evaluation.logits()), labels)
+    before = reliability(to_probabilities(evaluation.logits()), labels)
     after = reliability(evaluation.slices.scores, labels)
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(SIZE)

@@ -33,6 +33,7 @@ class Sample:
     # and subgroups; unknown ones are absent
     attributes: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""  # SHA-256 of the file; "" until it was read
+    position_mm: float | None = None  # along the slice normal of its study; None: nobody knows
 
     @property
     def label(self) -> str:

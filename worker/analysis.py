@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from lungnode.activation import show_maps
+from lungnode.depth import read_in_depth
 from lungnode.lungs import Coverage
 from lungnode.model_folder import ModelInfo
 from lungnode.pixels import Box, Gray
@@ -39,6 +40,7 @@ class Seen:
     lacking: Unseen  # of the lung
     picked: bool
     notes: tuple[str, ...]
+    is_placed: bool = False  # the headers say where the slices lie
     grays: tuple[Gray, ...] = ()  # the slices as they were decoded, to draw on
 
 
@@ -156,6 +158,7 @@ def _find(run: _Run, stack: Stack, cover: Coverage, predictor: Predictor) -> Stu
         lacking=WHOLE if run.picked else unseen(lung.positions_mm, spacing_mm, cover),
         picked=run.picked,
         notes=tuple(run.notes),
+        is_placed=bool(stack.candidate.geometry.positions_mm),
         grays=lung.grays,
     )
     run.keep(seen)
@@ -179,15 +182,17 @@ def judge_seen(seen: Seen, model: Model, conduct: Conduct) -> StudyFinding:
 
 def _judged(seen: Seen, said: Predicted, info: ModelInfo) -> StudyFinding:
     share, offset = info.recipe.study.suspicious_share, info.decision.study_offset
-    probability = study_probability(said.probabilities, share, 0.0 if seen.picked else offset)
+    depths = seen.positions_mm if seen.is_placed else None
+    probabilities, class_maps = read_in_depth(said.probabilities, said.class_maps, depths, info.recipe)
+    probability = study_probability(probabilities, share, 0.0 if seen.picked else offset)
     verdict, reason = judge(probability, info.threshold, seen.lacking)
-    shown = show_maps(said.class_maps, info.decision.map_scale)
+    shown = show_maps(class_maps, info.decision.map_scale)
     findings = tuple(
         SliceFinding(
             header.sop_class_uid, header.sop_instance_uid, header.frame, position, float(p), class_map, box
         )
         for header, position, p, class_map, box in zip(
-            seen.headers, seen.positions_mm, said.probabilities, shown, seen.boxes, strict=True
+            seen.headers, seen.positions_mm, probabilities, shown, seen.boxes, strict=True
         )
     )
     series = seen.series_instance_uid

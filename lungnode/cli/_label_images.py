@@ -148,10 +148,11 @@ def _samples(left: _Left, outcome: Outcome) -> "Iterator[Sample]":
         outcome.notes.append(f"Study {uid} is not in {MANIFEST}: a line names a file, not one of its frames.")
         return
     attributes = scan_attributes(images.sources[first.sop_instance_uid], first.thickness_mm)
-    yield from (_sample(left, header.path, attributes) for header in stack.slices)
+    for header, position_mm in zip(stack.slices, stack.known_positions_mm, strict=True):
+        yield _sample(left, header.path, attributes, position_mm)
 
 
-def _sample(left: _Left, path: Path, attributes: Mapping[str, str]) -> "Sample":
+def _sample(left: _Left, path: Path, attributes: Mapping[str, str], position_mm: float | None) -> "Sample":
     from db.models import LabelValue  # noqa: PLC0415 - when called
     from trainer.samples import Sample, Split  # noqa: PLC0415 - when called
 
@@ -168,4 +169,5 @@ def _sample(left: _Left, path: Path, attributes: Mapping[str, str]) -> "Sample":
         study=left.folder.name,
         healthy_scan=not positive,
         attributes={**attributes, **{name: value for name, value in told.items() if value}},
+        position_mm=position_mm,
     )

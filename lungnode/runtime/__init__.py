@@ -5,7 +5,7 @@ the settings say, the reference or OpenVINO, which needs a fraction of the time 
 Importing this package imports neither.
 """
 
-from lungnode.runtime.loaded import ClassMaps, Model, Outputs, Probabilities, Slices, sigmoid
+from lungnode.runtime.loaded import ClassMaps, Model, Outputs, Probabilities, Slices
 from lungnode.runtime.opening import open_model
 from lungnode.runtime.reference import load_model, load_tensorflow
 
@@ -18,5 +18,4 @@ __all__ = [
     "load_model",
     "load_tensorflow",
     "open_model",
-    "sigmoid",
 ]

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lungnode.logits import to_probabilities
 from lungnode.model_folder import ModelInfo
 
 Slices = NDArray[np.uint8]  # shape (n, size, size): 8-bit gray, as pixels.model_input makes them
@@ -59,8 +60,8 @@ class LoadedModel:
             return np.zeros(0, np.float32), np.zeros((0, 1, 1), np.float32)
         class_maps, outputs = self.outputs(slices)
         reading = self.info.decision.reading(alone=alone)
-        calibrated = reading.logits(outputs).astype(np.float32)
-        return sigmoid(calibrated), class_maps * np.float32(reading.map_slope)
+        probabilities = to_probabilities(reading.logits(outputs)).astype(np.float32)
+        return probabilities, class_maps * np.float32(reading.map_slope)
 
     def outputs(self, slices: Slices) -> tuple[ClassMaps, Outputs]:
         """Return what the network itself says of at least one slice.
@@ -83,9 +84,3 @@ class LoadedModel:
             maps.append(class_maps[: len(part)])
             outputs.append(logits[: len(part)])
         return np.concatenate(maps), np.concatenate(outputs)
-
-
-def sigmoid(logits: NDArray[np.float32]) -> Probabilities:
-    """Return the probability of each logit, without overflow at large ones."""
-    probabilities: Probabilities = 0.5 * (1 + np.tanh(0.5 * logits))
-    return probabilities.astype(np.float32)
