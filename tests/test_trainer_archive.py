@@ -19,6 +19,7 @@ from db.queries import get_study
 from db.session import transaction
 from db.test_sets import Draw as Share
 from db.test_sets import freeze
+from lungnode.deidentify.pseudonyms import Pseudonyms
 from lungnode.errors import UnusableError
 from lungnode.phantom import PhantomStudy, phantom_study
 from trainer.archive import read_archive, select_test_set, select_training
@@ -29,6 +30,7 @@ from trainer.samples import Sample, Split
 NOON: Final = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 POSITIVE: Final = Opinion(LabelValue.POSITIVE, LabelSource.RT_PCR, labelled_on="2026-01-01", symptomatic=True)
 NEGATIVE: Final = Opinion(LabelValue.NEGATIVE, LabelSource.READER, "A")
+PSEUDONYMS = Pseudonyms(bytes(32))
 POLICY: Final = "rt-pcr-first"
 VALUES: Final = (LabelValue.POSITIVE, LabelValue.NEGATIVE)
 
@@ -74,7 +76,7 @@ class Archive:
     def training(self) -> tuple[list[Sample], dict[str, str], tuple[str, ...]]:
         """Read what may be trained on: samples, reasons by study, notes."""
         with transaction(self.engine) as session:
-            selection = select_training(session, self.folder, POLICY)
+            selection = select_training(session, self.folder, POLICY, PSEUDONYMS)
         found = read_archive(selection, self.cache, 1)
         return list(found.samples), {each.what: each.reason for each in found.exclusions}, found.notes
 
@@ -157,7 +159,7 @@ def test_a_frozen_patient_is_never_trained_on_whenever_a_study_arrives(archive: 
 
     samples, reasons, _ = archive.training()
     with transaction(archive.engine) as session:
-        test_set = select_test_set(session, archive.folder, "2026", POLICY)
+        test_set = select_test_set(session, archive.folder, "2026", POLICY, PSEUDONYMS)
     measured = read_archive(test_set, Cache(archive.cache.folder, None), 1).samples
 
     assert reasons["2.1"] == "Its patient is in a frozen test set."
@@ -176,12 +178,12 @@ def test_a_test_set_keeps_the_labels_it_was_frozen_with(archive: Archive) -> Non
         for each in frozen.studies:
             later = Opinion(opposite[each.value], LabelSource.RT_PCR, labelled_on="2026-02-01")
             set_label(session, session.get_one(Study, each.study_id), later, NOON)
-        selection = select_test_set(session, archive.folder, "2026", POLICY)
+        selection = select_test_set(session, archive.folder, "2026", POLICY, PSEUDONYMS)
 
     values = {study.files.study_instance_uid: study.positive for study in selection.studies}
     assert values == {each.study_instance_uid: each.value == "positive" for each in frozen.studies}
     with transaction(archive.engine) as session, pytest.raises(UnusableError, match="no test set 2027"):
-        select_test_set(session, archive.folder, "2027", POLICY)
+        select_test_set(session, archive.folder, "2027", POLICY, PSEUDONYMS)
 
 
 def test_conflicting_instances_are_not_looked_at(archive: Archive) -> None:
@@ -202,7 +204,7 @@ def test_a_data_set_of_the_archive_is_disjoint_and_has_both_classes(archive: Arc
         made = phantom_study(tmp_path / f"made-{number}", slices=10, seed=number, size=128)
         archive.add(f"1.{number}", f"P{number // 2}", NEGATIVE if number > 3 else POSITIVE, paths=made.paths)
     with transaction(archive.engine) as session:
-        selection = select_training(session, archive.folder, POLICY)
+        selection = select_training(session, archive.folder, POLICY, PSEUDONYMS)
 
     found = collect([read_archive(selection, archive.cache, 1)], Draw(0.5, 0))
 
@@ -227,8 +229,8 @@ def test_what_is_trained_on_and_what_is_measured_with_have_no_patient_in_common(
     frozen = freeze_half(engine)
 
     with transaction(engine) as session:
-        training = select_training(session, Path("archive"), "rt-pcr-first")
-        test = select_test_set(session, Path("archive"), "2026", "rt-pcr-first")
+        training = select_training(session, Path("archive"), "rt-pcr-first", PSEUDONYMS)
+        test = select_test_set(session, Path("archive"), "2026", "rt-pcr-first", PSEUDONYMS)
 
     assert {study.files.study_instance_uid for study in test.studies} == frozen
     assert len(training.studies) == 4
@@ -244,7 +246,7 @@ def test_a_frozen_study_whose_labels_were_deleted_is_measured_with_its_frozen_la
             delete_labels(session, study, list(study.labels), NOON)
 
     with transaction(engine) as session:
-        test = select_test_set(session, Path("archive"), "2026", "rt-pcr-first")
+        test = select_test_set(session, Path("archive"), "2026", "rt-pcr-first", PSEUDONYMS)
 
     values = {study.files.study_instance_uid: study.positive for study in test.studies}
     assert values == {uid: int(uid[2:]) % 2 == 0 for uid in frozen}

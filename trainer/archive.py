@@ -13,6 +13,7 @@ from db.labels import LabelledStudy, count_unlabelled, labelled_studies
 from db.models import LabelValue, Study
 from db.queries import list_instances
 from db.test_sets import read_test_set, training_studies, verify
+from lungnode.deidentify.pseudonyms import Pseudonyms
 from trainer.cache import Cache, StudyFiles
 from trainer.cache_build import SILENCE, Built, build_cache, measure_cache
 from trainer.progress import Progress
@@ -41,14 +42,15 @@ class Selection:
     notes: tuple[str, ...] = ()
 
 
-def select_training(session: Session, archive: Path, policy: str) -> Selection:
+def select_training(session: Session, archive: Path, policy: str, pseudonyms: Pseudonyms) -> Selection:
     """Select every study that may be trained on: labelled, and of a patient in no frozen test set.
 
     Raises:
         UnusableError: There is no such label policy.
     """
     parts = training_studies(session, policy)
-    studies = tuple(_study(session, archive, each, each.ruling.value) for each in parts.usable)
+    shelf = _Shelf(session, archive, pseudonyms)
+    studies = tuple(shelf.study(each, each.ruling.value) for each in parts.usable)
     reasons: tuple[tuple[Sequence[LabelledStudy], Callable[[LabelledStudy], str]], ...] = (
         (parts.frozen, lambda _: "Its patient is in a frozen test set."),
         (parts.conflicts, lambda study: f"Its labels are in conflict: {study.ruling.conflict}."),
@@ -61,7 +63,9 @@ def select_training(session: Session, archive: Path, policy: str) -> Selection:
     return Selection(studies, tuple(left_out), (note,) if bare else ())
 
 
-def select_test_set(session: Session, archive: Path, name: str, policy: str) -> Selection:
+def select_test_set(
+    session: Session, archive: Path, name: str, policy: str, pseudonyms: Pseudonyms
+) -> Selection:
     """Select the studies of a frozen test set with the labels that they were frozen with.
 
     Args:
@@ -69,6 +73,7 @@ def select_test_set(session: Session, archive: Path, name: str, policy: str) -> 
         archive: Folder of the instances.
         name: Of the test set.
         policy: Names the source of labels for tables; it decides no label here.
+        pseudonyms: Of the node.
 
     Raises:
         UnusableError: There is none of that name, it has changed, or the policy is unknown.
@@ -80,34 +85,37 @@ def select_test_set(session: Session, archive: Path, name: str, policy: str) -> 
     bare = (
         LabelledStudy(s.study_id, s.study_instance_uid, s.patient, (), Ruling(), True) for s in frozen.studies
     )
+    shelf = _Shelf(session, archive, pseudonyms)
     studies = (
-        _study(session, archive, labelled.get(known.study_id, known), each.value, Split.TEST)
+        shelf.study(labelled.get(known.study_id, known), each.value, Split.TEST)
         for each, known in zip(frozen.studies, bare, strict=True)
     )
     return Selection(tuple(studies))
 
 
-def _study(
-    session: Session,
-    archive: Path,
-    labelled: LabelledStudy,
-    value: LabelValue | None,
-    split: Split | None = None,
-) -> ArchiveStudy:
-    study = session.get_one(Study, labelled.study_id)
-    instances = list_instances(session, study, study.revision)
-    digests = "\n".join(sorted(instance.digest for instance in instances))
-    files = StudyFiles(
-        study.study_instance_uid,
-        study.revision,
-        tuple(archive / instance.path for instance in instances),
-        hashlib.sha256(digests.encode()).hexdigest(),
-    )
-    return ArchiveStudy(files, _group(labelled.patient), value == LabelValue.POSITIVE, _told(labelled), split)
+@dataclass(frozen=True)
+class _Shelf:
+    """Where studies are found, and how their patients are named."""
 
+    session: Session
+    archive: Path
+    pseudonyms: Pseudonyms
 
-def _group(patient: str) -> str:
-    return f"{SOURCE}/{hashlib.sha256(patient.encode()).hexdigest()[:16]}"
+    def study(
+        self, labelled: LabelledStudy, value: LabelValue | None, split: Split | None = None
+    ) -> ArchiveStudy:
+        """Describe one labelled study."""
+        study = self.session.get_one(Study, labelled.study_id)
+        instances = list_instances(self.session, study, study.revision)
+        digests = "\n".join(sorted(instance.digest for instance in instances))
+        files = StudyFiles(
+            study.study_instance_uid,
+            study.revision,
+            tuple(self.archive / instance.path for instance in instances),
+            hashlib.sha256(digests.encode()).hexdigest(),
+        )
+        patient = f"{SOURCE}/{self.pseudonyms.person(labelled.patient).patient_id}"
+        return ArchiveStudy(files, patient, value == LabelValue.POSITIVE, _told(labelled), split)
 
 
 def _told(labelled: LabelledStudy) -> dict[str, str]:

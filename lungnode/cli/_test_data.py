@@ -11,6 +11,7 @@ from db.session import transaction
 from db.test_sets import read_test_set
 from lungnode.cli._progress import shown
 from lungnode.cli.studies import open_database
+from lungnode.deidentify.pseudonyms import open_pseudonyms
 from lungnode.errors import SettingsError, UnusableError
 from lungnode.settings import Settings
 from trainer.archive import read_archive, select_test_set
@@ -99,7 +100,9 @@ def _read_test_set(settings: Settings, name: str) -> tuple[Collection, str]:
     """Read the studies of a frozen set, without loss, as a worker sees them; and its digest."""
     with transaction(open_database(settings)) as session:
         frozen = read_test_set(session, name)
-        selection = select_test_set(session, settings.archive, name, DEFAULT_POLICY)
+        selection = select_test_set(
+            session, settings.archive, name, DEFAULT_POLICY, open_pseudonyms(settings.data)
+        )
     with shown() as progress:
         cache = Cache(settings.cache / LOSSLESS, None)
         return read_archive(selection, cache, os.cpu_count() or 1, progress), frozen.digest

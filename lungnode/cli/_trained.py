@@ -14,6 +14,7 @@ from lungnode.cli._fast import try_to_make_fast
 from lungnode.cli._progress import shown
 from lungnode.cli.studies import open_database
 from lungnode.cli.train import DEFAULT_RECIPE
+from lungnode.deidentify.pseudonyms import open_pseudonyms
 from lungnode.errors import UnusableError
 from lungnode.recipe import Recipe
 from lungnode.runtime import load_tensorflow
@@ -175,7 +176,9 @@ def _collection(settings: Settings, source: Source, recipe: Recipe) -> Collectio
 def _of_archive(settings: Settings, recipe: Recipe) -> Collection:
     """Read every study that may be trained on, into the cache."""
     with transaction(open_database(settings)) as session:
-        selection = select_training(session, settings.archive, recipe.data.label_policy)
+        selection = select_training(
+            session, settings.archive, recipe.data.label_policy, open_pseudonyms(settings.data)
+        )
     if not selection.studies:
         first = "".join(f" {each.what} is left out: {each.reason}" for each in selection.exclusions[:1])
         raise UnusableError(
