@@ -281,8 +281,10 @@ def test_every_change_is_one_json_document(started: Node, tmp_path: Path) -> Non
     added = started.lungnode("register", tmp_path / "new", "--json").document["registered"]
     on = started.lungnode("shadow", "shipped", "--json").document["shadow"]
     off = started.lungnode("shadow", "--off", "--json").document["left"]
+    shown = started.lungnode("show", "shipped", "--json").document
     back = started.lungnode("rollback", "--json").document
 
+    assert shown["digest"] == SHIPPED.digest
     assert (added["name"], added["state"]) == ("candidate", "candidate")
     assert (on["name"], on["state"]) == (SHIPPED.name, "shadow")
     assert off["digest"] == SHIPPED.digest

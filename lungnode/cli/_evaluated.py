@@ -14,7 +14,7 @@ from rich.table import Table
 
 from db.registry import find_model, place_of
 from db.session import transaction
-from lungnode.cli._known import place_in_use
+from lungnode.cli._known import SHIPPED, place_in_use
 from lungnode.cli._progress import shown
 from lungnode.cli._test_data import EVERYTHING, Found, Source, collect
 from lungnode.cli.studies import open_database
@@ -32,7 +32,6 @@ from trainer.samples import Split
 __all__ = ["Found", "Output", "Source", "collect", "evaluate_at", "find_place", "run"]
 
 RESEARCH_USE: Final = "Research use only. Not for diagnostic use."
-SHIPPED: Final = "shipped"  # name of the model that Lungnode comes with
 WIDE: Final = 120  # columns of a table that goes into a file or a pipe
 
 

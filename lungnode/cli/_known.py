@@ -1,7 +1,7 @@
 """The models that a node knows: registered, pinned by a setting, and shipped."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import make_url
 
@@ -13,11 +13,13 @@ from lungnode.errors import UnusableError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.settings import Settings
 
+SHIPPED: Final = "shipped"  # name of the model that Lungnode comes with, whatever the registry calls it
+
 
 def known_models(settings: Settings) -> list[dict[str, Any]]:
     """Describe every model: the one in use first, the others from the newest on."""
     known = [_registered(row, settings) for row in _rows(settings)]
-    for folder, state in ((SHIPPED_MODEL, "shipped"), (settings.analysis.model, "pinned")):
+    for folder, state in ((SHIPPED_MODEL, SHIPPED), (settings.analysis.model, "pinned")):
         if folder is not None:
             described = _described(Place(folder), state)
             same = [model for model in known if described["digest"] == model["digest"] != ""]
@@ -32,7 +34,7 @@ def known_models(settings: Settings) -> list[dict[str, Any]]:
 
 def _in_use(known: list[dict[str, Any]]) -> dict[str, Any]:
     """Find the model in use, as `db.registry.model_in_use` does."""
-    for state in ("pinned", ModelState.ACTIVE, "shipped"):
+    for state in ("pinned", ModelState.ACTIVE, SHIPPED):
         for model in known:
             if model["state"] == state:
                 return model
@@ -48,6 +50,8 @@ def known_model(settings: Settings, wanted: str) -> dict[str, Any]:
         UnusableError: There is none, or its files are broken.
     """
     known = known_models(settings)
+    if wanted == SHIPPED:
+        wanted = verified(Place(SHIPPED_MODEL)).digest
     found = [model for model in known if _is_called(model, wanted)] if wanted else known[:1]
     if not found:
         names = ", ".join(f"{model['name']}-{model['version']}" for model in known)

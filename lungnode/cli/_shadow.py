@@ -18,7 +18,7 @@ from db.models import RegisteredModel
 from db.registry import end_shadow, find_model, model_in_use, place_of, shadow_model, start_shadow
 from db.session import transaction
 from db.shadows import Pair, shadow_pairs
-from lungnode.cli._evaluated import SHIPPED
+from lungnode.cli._known import SHIPPED
 from lungnode.cli._model_views import print_comparison
 from lungnode.cli._promotion import keep
 from lungnode.cli.studies import open_database
