@@ -136,6 +136,7 @@ def promote(
     other = session.scalar(select(RegisteredModel.id).where(RegisteredModel.state == ModelState.ACTIVE))
     if other is not None:
         raise UnusableError("Another model became active since the comparison; compare and promote again.")
+    _leave_shadow(session, model, now)
     _set(
         session,
         model,
@@ -164,6 +165,7 @@ def roll_back(session: Session, now: datetime) -> tuple[RegisteredModel, Registe
     predecessor = session.get_one(RegisteredModel, model.predecessor_id)
     # The way back is used up: going back and forth would never reach the models before.
     _set(session, model, state=ModelState.RETIRED, predecessor_id=None)
+    _leave_shadow(session, predecessor, now)
     _set(session, predecessor, state=ModelState.ACTIVE, activated_at=now)
     _note(session, "model rolled back", model, now, to=predecessor.digest)
     return model, predecessor
@@ -192,6 +194,11 @@ def end_shadow(session: Session, now: datetime) -> RegisteredModel | None:
         _set(session, model, state=ModelState.RETIRED if was_active else ModelState.CANDIDATE)
         _note(session, "model taken out of the shadow", model, now)
     return model
+
+
+def _leave_shadow(session: Session, model: RegisteredModel, now: datetime) -> None:
+    if model.state == ModelState.SHADOW:
+        end_shadow(session, now)
 
 
 def _set(session: Session, model: RegisteredModel, **values: Any) -> None:

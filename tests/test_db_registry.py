@@ -184,6 +184,7 @@ def test_the_active_model_is_no_shadow_of_itself_and_a_promoted_shadow_is_none(m
         start_shadow(session, find_model(session, "lungs-c"), NOON)
     change(models, "c", over="b")
     assert states(models) == {"a": "retired", "b": "retired", "c": "active", "d": "candidate"}
+    assert actions(models)[-2:] == [("model taken out of the shadow", "c"), ("model promoted", "c")]
 
 
 def test_every_change_is_in_the_audit_table_and_a_refused_one_is_not(models: Engine) -> None:
