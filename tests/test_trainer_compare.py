@@ -87,6 +87,15 @@ def test_mcnemar_is_the_exact_binomial_test(only_active: int, only_candidate: in
     assert found.p == pytest.approx(p)
 
 
+def test_of_a_class_with_one_score_nobody_knows_how_sure_delong_is() -> None:
+    labels = np.array([True, False, False, False])
+
+    found = delong(labels, np.array([3.0, 1, 2, 0]), np.array([0.0, 1, 2, 3]))
+
+    assert (found.value, found.p) == (-1.0, 1.0)
+    assert np.isnan([found.low, found.high]).all()
+
+
 def test_patients_with_one_study_are_compared_by_delong_and_mcnemar_others_by_a_bootstrap() -> None:
     labels, first, second = drawn(1)
     alone, shared = [f"p{i}" for i in range(60)], [f"p{i // 4}" for i in range(60)]

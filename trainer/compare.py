@@ -165,6 +165,8 @@ def delong(labels: Labels, active: Scores, candidate: Scores) -> Difference:
     # Only the variance of the difference is asked for, so the components' differences are all that is needed.
     variance = sum(_variance_of_mean(components[1][side] - components[0][side]) for side in (0, 1))
     error = math.sqrt(variance)
+    if math.isnan(error):
+        return Difference(value, error, error, 1.0, DELONG)
     if error == 0:
         return Difference(value, value, value, 1.0 if value == 0 else 0.0, DELONG)
     p = 2 * float(norm.sf(abs(value) / error))
@@ -181,7 +183,8 @@ def _components(labels: Labels, scores: Scores) -> tuple[Scores, Scores]:
 
 
 def _variance_of_mean(values: Scores) -> float:
-    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0
+    """Return it; of a single value nobody knows it: not a number."""
+    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else math.nan
 
 
 def _resample(
