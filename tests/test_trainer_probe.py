@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lungnode.depth import highest_cells
+from lungnode.depth import highest_cells, look_in_depth
 from lungnode.model_folder import describe_model, read_metrics
 from lungnode.recipe import Recipe
 from lungnode.runtime import load_model, load_tensorflow
-from tests.training_data import SIZE, draw_slices, exact_recipe
+from tests.evaluated import chest, gray_slice
+from tests.training_data import SIZE, deep_recipe, draw_slices, exact_recipe
 from trainer.evaluate import evaluate
 from trainer.manifest import read_manifest
 from trainer.metrics import auc
@@ -128,6 +129,32 @@ def test_what_is_unseen_was_judged_by_heads_that_never_saw_its_patient(
     assert len(judged.cases) == len(samples)
     assert ((seen > 0) == labels).mean() > 0.9
     assert ((judged.outputs[:, 0] > 0) == labels).mean() < 0.75
+
+
+@pytest.mark.usefixtures("trainer")
+def test_slices_of_a_study_are_judged_with_their_neighbours(tmp_path: Path) -> None:
+    from trainer.bench import make_task  # noqa: PLC0415 - TensorFlow
+    from trainer.features import list_cases  # noqa: PLC0415
+    from trainer.workbench import open_bench  # noqa: PLC0415
+
+    recipe, random = deep_recipe(lesion_cells=2), np.random.default_rng(0)
+    noisy = [chest(lesion=160 * (n % 2)) + random.integers(0, 20, (120, 160), np.uint8) for n in range(16)]
+    paths = [gray_slice(tmp_path, f"{number}.png", gray) for number, gray in enumerate(noisy)]
+    samples = [
+        Sample("drawn", path, n % 2 == 1, f"patient {n}", Split.TRAIN, study="1.2", healthy_scan=n % 2 == 0)
+        for n, path in enumerate(paths)
+    ]
+    bench = open_bench(recipe, tmp_path / "cache", Silence())
+    bench.fit(make_task(samples, recipe))
+    positions_mm = [2.0 * number for number in range(16)]
+    placed = [replace(s, position_mm=at) for s, at in zip(samples, positions_mm, strict=True)]
+
+    maps, apart = bench.outputs(list_cases(samples, recipe, learnt=False))
+    _, together = bench.outputs(list_cases(placed, recipe, learnt=False))
+
+    _, gains = look_in_depth(maps, positions_mm, recipe)
+    assert np.abs(gains).max() > 0.01
+    np.testing.assert_allclose(together, apart + gains[:, np.newaxis], atol=1e-5)
 
 
 @pytest.mark.usefixtures("trainer")
