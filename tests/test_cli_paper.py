@@ -66,6 +66,7 @@ def test_three_networks_are_trained_tested_and_reported_and_a_repeat_only_measur
     report = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     for shown in ("Table 1", "Table 2", "Table 3", "Figure 5", "Figure 6", "googlenet"):
         assert shown in report
+    assert "<td>2 / 0 / 2</td><td>2 / 0 / 2</td>" in report  # the validation split of table 2
     statistics = {
         name: '"new_statistics": true' in (tmp_path / "out" / name / "recipe.json").read_text()
         for name in ("resnet50", "vgg16", "googlenet")

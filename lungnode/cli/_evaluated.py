@@ -57,14 +57,27 @@ def run(settings: Settings, wanted: Sequence[str], source: Source, output: Outpu
     if output.report:
         _check_place(output.report)
     found = collect(settings, source)
+    split = None if source.split in ("", EVERYTHING) else Split(source.split)
+    measure_and_show(settings, places, found, output, split)
+
+
+def measure_and_show(
+    settings: Settings, places: Sequence[Place], found: Found, output: Output, split: Split | None = None
+) -> None:
+    """Measure each model on the samples and show the figures of a split, by default the one that counts.
+
+    Raises:
+        UnusableError: An image or a model cannot be used.
+        UnavailableError: A file is away, or the report cannot be written.
+    """
     for note in found.notes:
         sys.stderr.write(f"{note}\n")
     measured = [_measure(_load(place, settings), found, priced=bool(output.report)) for place in places]
     if output.report:
         _write_report(measured, found, output.report)
-    split = main_split(found.samples) if source.split in ("", EVERYTHING) else Split(source.split)
-    level: Level = "studies" if output.studies or (output.studies is None and source.test_set) else "slices"
-    documents = [document(part(evaluation, split), level) for evaluation, _ in measured]
+    level: Level = "studies" if output.studies or (output.studies is None and found.test_set) else "slices"
+    shown_split = split or main_split(found.samples)
+    documents = [document(part(evaluation, shown_split), level) for evaluation, _ in measured]
     if output.as_json:
         first, *others = documents
         sys.stdout.write(json.dumps(first | ({"others": others} if others else {}), indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -11,11 +11,13 @@ from lungnode.cli import _evaluated, _test_data
 from lungnode.cli._progress import shown
 from lungnode.cli._trained import Source, find_dataset, weights_folder
 from lungnode.errors import UnusableError
+from lungnode.model_folder import Place
 from lungnode.recipe import Recipe
 from lungnode.runtime import load_tensorflow
 from lungnode.settings import Settings
 from trainer.dataset import Dataset
 from trainer.recipes import load_recipe
+from trainer.samples import Split
 
 REPORT: Final = "report.html"
 
@@ -60,16 +62,18 @@ def run(
     recipes = wanted.recipes()
     dataset = find_dataset(settings, Source(manifest=manifest), next(iter(recipes.values())))
     tested = _test_data.Source(manifest=manifest, split="test" if manifest else "", test_set=test_set)
-    _test_data.collect(settings, tested)  # before hours are spent
+    found = _test_data.collect(settings, tested)  # before hours are spent
+    learnt = [sample for sample in dataset.samples if sample.split is not Split.TEST]
     load_tensorflow()
-    runs = [_train(settings, wanted.out / network, recipe, dataset) for network, recipe in recipes.items()]
+    models = [_train(settings, wanted.out / network, recipe, dataset) for network, recipe in recipes.items()]
     output = _evaluated.Output(studies=None, report=wanted.out / REPORT, as_json=as_json)
-    _evaluated.run(settings, runs, tested, output)
+    whole = replace(found, everything=(*learnt, *found.samples))
+    _evaluated.measure_and_show(settings, models, whole, output)
     sys.stderr.write(f"The report is {wanted.out / REPORT}.\n")
 
 
-def _train(settings: Settings, folder: Path, recipe: Recipe, dataset: Dataset) -> str:
-    """Make a run or take it up; return its folder."""
+def _train(settings: Settings, folder: Path, recipe: Recipe, dataset: Dataset) -> Place:
+    """Make a run or take it up; return where its model lies."""
     from trainer.bench import with_init  # noqa: PLC0415
     from trainer.manifest import digest_samples  # noqa: PLC0415
     from trainer.run_folder import RunFolder, RunInfo  # noqa: PLC0415 - TensorFlow is loaded quietly first
@@ -87,5 +91,4 @@ def _train(settings: Settings, folder: Path, recipe: Recipe, dataset: Dataset) -
         info = RunInfo(name=folder.name, version=datetime.now(UTC).strftime("%Y%m%d.%H%M%S"))
         found = begin(folder, info, recipe, dataset.samples, weights_folder(settings, recipe))
     with shown() as progress:
-        train(found, dataset.samples, settings.cache / "features", progress)
-    return str(folder)
+        return Place(train(found, dataset.samples, settings.cache / "features", progress))
