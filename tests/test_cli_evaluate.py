@@ -198,6 +198,11 @@ def test_an_unreadable_image_is_one_sentence_and_no_report_is_left(
     assert "fig%3.png cannot be used" in sentence
     assert not (tmp_path / "r.html").exists()
 
+    skipped = lungnode(*lists(images), "--skip-unreadable", "--json")
+
+    assert skipped.document["n"] == 5
+    assert "fig%3.png is left out" in skipped.stderr
+
 
 def test_one_file_with_both_labels_is_one_sentence(lungnode: Run, images: Path) -> None:
     (images / "sick/fig%3.png").write_bytes((images / "clear/fig%0.png").read_bytes())

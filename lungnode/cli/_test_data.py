@@ -40,6 +40,7 @@ class Source:
     manifest: Path | None = None
     split: str = ""
     test_set: str = ""
+    skip_unreadable: bool = False
 
     def problem(self) -> str:
         """Say what is wrong with the choice; empty when nothing is."""
@@ -82,7 +83,8 @@ def collect(settings: Settings, source: Source) -> Found:
     check_disjoint(everything)
     chosen = _of_split(everything, source.split)
     _check_classes(chosen, source)
-    read = read_samples([replace(listed, samples=chosen)], _NOTHING_TO_DRAW, needed=())
+    listed = replace(listed, samples=chosen)
+    read = read_samples([listed], _NOTHING_TO_DRAW, skip_unreadable=source.skip_unreadable, needed=())
     left_out = tuple(f"{each.what} is left out: {each.reason}" for each in read.exclusions)
     return Found(read.samples, (*read.notes, *left_out), everything, source.test_set, digest)
 

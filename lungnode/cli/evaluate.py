@@ -41,6 +41,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     test_set: Annotated[
         str, typer.Option(metavar="NAME", help="A frozen test set of the archive, instead of files.")
     ] = "",
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out slices that cannot be read, and name them.")
+    ] = False,
     studies: Annotated[
         bool | None,
         typer.Option("--studies/--slices", help="What to measure; slices, and studies of a test set."),
@@ -53,7 +56,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Measure models on labelled slices or studies. For research use."""
     from lungnode.cli._evaluated import Output, Source, run  # noqa: PLC0415 - when called
 
-    source = Source(images, positives, negatives, patients, manifest, split, test_set)
+    source = Source(images, positives, negatives, patients, manifest, split, test_set, skip_unreadable)
     problem = source.problem()
     if problem:
         raise typer.BadParameter(problem)
