@@ -1,6 +1,8 @@
 """`lungnode train` as a person runs it."""
 
 import json
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.command_line import CommandLine, Result
+from tests.nodes import command, variables, wait_for
 from tests.training_data import draw_slices
 from trainer.manifest import write_manifest
 
@@ -92,6 +95,22 @@ def test_a_manifest_keeps_its_splits_and_a_finished_run_can_be_resumed(
     again = command_line.run(tmp_path / "data", "train", "--resume", tmp_path / "run", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["name"] == "small"
+
+
+@pytest.mark.usefixtures("train")  # it writes the recipe
+def test_sigterm_stops_a_training_so_that_it_can_go_on(images: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ("--recipe", tmp_path / "recipe.toml", "--set", "training.epochs=100000", "--out", run)
+    asked = command(tmp_path / "data", "train", *map(str, (*arguments, *lists(images))))
+    training = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, env=variables())
+
+    wait_for(lambda: (run / "history.csv").exists() or None, limit_s=60, what="the first epoch")
+    training.send_signal(signal.SIGTERM)
+    _, told = training.communicate(timeout=60)
+
+    assert training.returncode == 1
+    assert told.rstrip().endswith(f"Stopped. To go on: lungnode train --resume {run}")
+    assert json.loads((run / "run.json").read_bytes())["state"] == "stopped"
 
 
 def test_folds_print_figures_and_leave_no_run(train: Run, images: Path, tmp_path: Path) -> None:

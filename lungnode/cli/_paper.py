@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lungnode.cli import _evaluated, _test_data
-from lungnode.cli._progress import shown
-from lungnode.cli._trained import Source, find_dataset, weights_folder
+from lungnode.cli._trained import Source, find_dataset, train_run, weights_folder
 from lungnode.errors import UnusableError
 from lungnode.model_folder import Place
 from lungnode.recipe import Recipe
@@ -77,7 +76,7 @@ def _train(settings: Settings, folder: Path, recipe: Recipe, dataset: Dataset) -
     from trainer.bench import with_init  # noqa: PLC0415
     from trainer.manifest import digest_samples  # noqa: PLC0415
     from trainer.run_folder import RunFolder, RunInfo  # noqa: PLC0415 - TensorFlow is loaded quietly first
-    from trainer.train import as_learnt, begin, train  # noqa: PLC0415
+    from trainer.train import as_learnt, begin  # noqa: PLC0415
 
     found, learnt = RunFolder(folder), as_learnt(dataset.samples, recipe)
     named = with_init(recipe, Path(recipe.network.init).name)
@@ -90,5 +89,4 @@ def _train(settings: Settings, folder: Path, recipe: Recipe, dataset: Dataset) -
     else:
         info = RunInfo(name=folder.name, version=datetime.now(UTC).strftime("%Y%m%d.%H%M%S"))
         found = begin(folder, info, recipe, dataset.samples, weights_folder(settings, recipe))
-    with shown() as progress:
-        return Place(train(found, dataset.samples, settings.cache / "features", progress))
+    return Place(train_run(settings, found, dataset))

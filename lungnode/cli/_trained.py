@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -196,14 +197,27 @@ def _left_out(dataset: Dataset) -> Iterator[str]:
         yield f"Left out {len(dataset.exclusions) - TOLD} more."
 
 
-def _train(settings: Settings, found: "RunFolder", dataset: Dataset, *, as_json: bool) -> None:
+def train_run(settings: Settings, found: "RunFolder", dataset: Dataset) -> Path:
+    """Train a run to its end; Ctrl-C and SIGTERM stop it behind its last checkpoint.
+
+    Raises:
+        UnusableError: A slice or what was learnt cannot be used, or it was stopped.
+        UnavailableError: A slice is away, or another program trains it.
+    """
     from trainer.train import train  # noqa: PLC0415 - TensorFlow is loaded quietly first
 
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with shown() as progress:
-            model = train(found, dataset.samples, settings.cache / "features", progress)
+            return train(found, dataset.samples, settings.cache / "features", progress)
     except KeyboardInterrupt:
         raise UnusableError(f"Stopped. To go on: lungnode train --resume {found.path}") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _train(settings: Settings, found: "RunFolder", dataset: Dataset, *, as_json: bool) -> None:
+    model = train_run(settings, found, dataset)
     try_to_make_fast(model, dataset.samples)
     _tell(found, model, as_json=as_json)
 
