@@ -75,6 +75,8 @@ def test_labelled_images_leave_for_a_trainer_elsewhere(node: ClerkNode, tmp_path
     assert len({s.study for s in samples if s.split == Split.TEST}) == len(frozen.studies) > 0
     assert load_gray(samples[0]).shape == (128, 128)
     assert samples[0].attributes["manufacturer"] == "LUNGNODE"
+    assert {sample.attributes["rt_pcr"] for sample in samples if sample.positive} == {"positive"}
+    assert all(sample.position_mm is not None for sample in samples)
     text = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
     assert [word for word in (b"HX471", b"Marker", b"2026-0", b"20200401") if word in text] == []
 

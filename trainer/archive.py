@@ -115,10 +115,10 @@ class _Shelf:
             hashlib.sha256(digests.encode()).hexdigest(),
         )
         patient = f"{SOURCE}/{self.pseudonyms.person(labelled.patient).patient_id}"
-        return ArchiveStudy(files, patient, value == LabelValue.POSITIVE, _told(labelled), split)
+        return ArchiveStudy(files, patient, value == LabelValue.POSITIVE, label_attributes(labelled), split)
 
 
-def _told(labelled: LabelledStudy) -> dict[str, str]:
+def label_attributes(labelled: LabelledStudy) -> dict[str, str]:
     """Return what the labels tell beside positive or negative."""
     symptoms = {True: "yes", False: "no", None: ""}[labelled.symptomatic]
     found = {

@@ -154,12 +154,11 @@ def _samples(left: _Left, outcome: Outcome) -> "Iterator[Sample]":
 
 def _sample(left: _Left, path: Path, attributes: Mapping[str, str], position_mm: float | None) -> "Sample":
     from db.models import LabelValue  # noqa: PLC0415 - when called
+    from trainer.archive import label_attributes  # noqa: PLC0415 - when called
     from trainer.samples import Sample, Split  # noqa: PLC0415 - when called
 
     study = left.study
     positive = study.ruling.value == LabelValue.POSITIVE
-    symptoms = {True: "yes", False: "no", None: ""}[study.symptomatic]
-    told = {"symptomatic": symptoms, "label_source": str(study.ruling.decided_by)}
     return Sample(
         source="archive",
         path=path,
@@ -168,6 +167,6 @@ def _sample(left: _Left, path: Path, attributes: Mapping[str, str], position_mm:
         split=Split.TEST if left.is_frozen else None,  # it stays what it was frozen as
         study=left.folder.name,
         healthy_scan=not positive,
-        attributes={**attributes, **{name: value for name, value in told.items() if value}},
+        attributes={**attributes, **label_attributes(study)},
         position_mm=position_mm,
     )
