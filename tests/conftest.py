@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 
 from db.session import open_engine, upgrade
 from lungnode.settings import Settings
+from tests.command_line import CommandLine
 
 if TYPE_CHECKING:
     from tests.spooling import ClerkNode
@@ -29,6 +30,14 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real test data is absent: {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def command_line() -> Iterator[CommandLine]:
+    """One process for all commands of a module: TensorFlow is loaded once."""
+    line = CommandLine()
+    yield line
+    line.close()
 
 
 @pytest.fixture(scope="session")

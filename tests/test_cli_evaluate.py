@@ -1,7 +1,7 @@
 """`lungnode evaluate` as a person runs it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,6 @@ from tests.test_trainer_archive import NEGATIVE, POSITIVE, Archive
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 KEYS = {"n", "acc", "sens", "spe", "iou", "f1", "auc", "confidence_intervals", "threshold", "model"}
 Run = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def command_line() -> Iterator[CommandLine]:
-    """One process for all commands of this module: TensorFlow is loaded once."""
-    line = CommandLine()
-    yield line
-    line.close()
 
 
 @pytest.fixture

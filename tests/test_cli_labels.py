@@ -1,7 +1,7 @@
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -32,14 +32,6 @@ def data(tmp_path: Path) -> Path:
             session.add(study)
     engine.dispose()
     return folder
-
-
-@pytest.fixture(scope="module")
-def command_line() -> Iterator[CommandLine]:
-    """One process for all commands of this module."""
-    line = CommandLine()
-    yield line
-    line.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,14 +48,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     save_manifest(manifest.model_copy(update={"version": "3", "decision": decision}), folder / "sees too")
     slices = draw_slices(folder / "images", 40)
     return Models(folder / "sees", folder / "sees too", folder / "opposite", slices)
-
-
-@pytest.fixture(scope="module")
-def command_line() -> Iterator[CommandLine]:
-    """One process for all commands of this module: TensorFlow is loaded once."""
-    line = CommandLine()
-    yield line
-    line.close()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """`lungnode paper` as a person runs it: three networks, one report."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,32 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import CommandLine, Result
-from tests.training_data import draw_slices
+from tests.training_data import SMALL_RECIPE, draw_slices
 from trainer.manifest import write_manifest
 from trainer.samples import Split
 
-RECIPE = """
-name = "small"
-[input]
-size = 64
-[network]
-topology = "v1.5"
-init = "random"
-stages = [1]
-frozen = 1
-[training]
-epochs = 1
-batch = 4
-"""
 Run = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def command_line() -> Iterator[CommandLine]:
-    """One process for all commands of this module: TensorFlow is loaded once."""
-    line = CommandLine()
-    yield line
-    line.close()
 
 
 @pytest.fixture
@@ -47,7 +26,7 @@ def manifest(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def paper(command_line: CommandLine, tmp_path: Path) -> Run:
-    (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "recipe.toml").write_text(SMALL_RECIPE, encoding="utf-8")
     out = (f"--recipe={tmp_path / 'recipe.toml'}", f"--out={tmp_path / 'out'}")
     return partial(command_line.run, tmp_path / "data", "paper", *out)
 

@@ -3,7 +3,7 @@
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,36 +12,15 @@ from safetensors.numpy import load_file
 
 from tests.command_line import CommandLine, Result
 from tests.nodes import command, variables, wait_for
-from tests.training_data import draw_slices
+from tests.training_data import SMALL_RECIPE, draw_slices
 from trainer.manifest import write_manifest
 
-RECIPE = """
-name = "small"
-[input]
-size = 64
-[network]
-topology = "v1.5"
-init = "random"
-stages = [1]
-frozen = 1
-[training]
-epochs = 2
-batch = 4
-"""
 Run = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def command_line() -> Iterator[CommandLine]:
-    """One process for all commands of this module: TensorFlow is loaded once."""
-    line = CommandLine()
-    yield line
-    line.close()
 
 
 @pytest.fixture
 def train(command_line: CommandLine, tmp_path: Path) -> Run:
-    (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "recipe.toml").write_text(SMALL_RECIPE, encoding="utf-8")
     return partial(command_line.run, tmp_path / "data", "train", "--recipe", tmp_path / "recipe.toml")
 
 

@@ -1,6 +1,6 @@
 """`lungnode train` with slices that cannot be trained on: one sentence, exit code 1, nothing written."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,13 +10,6 @@ from tests.training_data import draw_slices
 from trainer.manifest import write_manifest
 
 Train = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def command_line() -> Iterator[CommandLine]:
-    line = CommandLine()
-    yield line
-    line.close()
 
 
 @pytest.fixture

@@ -11,6 +11,20 @@ from lungnode.recipe import Recipe, StudyRule
 from trainer.samples import Sample, Split
 
 SIZE = 64
+# A recipe's file that trains within seconds.
+SMALL_RECIPE = """
+name = "small"
+[input]
+size = 64
+[network]
+topology = "v1.5"
+init = "random"
+stages = [1]
+frozen = 1
+[training]
+epochs = 2
+batch = 4
+"""
 
 
 def small_recipe(frozen: int = 0, **training: Any) -> Recipe:
