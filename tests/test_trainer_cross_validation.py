@@ -149,6 +149,24 @@ def test_verdicts_are_by_each_threshold_and_ranks_by_probability(module: Any, sa
     assert found["auc"] == 0.75
 
 
+def test_a_study_is_judged_by_its_own_fold_and_its_slices_are_ranked(
+    module: Any, samples: list[Sample]
+) -> None:
+    from trainer.experiment import judge_studies  # noqa: PLC0415 - TensorFlow
+
+    drawn = zip(samples, "aaab", (True, True, False, False), strict=False)
+    four = tuple(replace(sample, study=study, positive=positive) for sample, study, positive in drawn)
+    decisions = (Decision(threshold=0.3, study_offset=1.0), Decision(threshold=0.7))
+    held_out = module.HeldOut(four, np.array([2.0, -1.0, 1.0, 0.0]), (0, 0, 0, 1), decisions)
+
+    found = judge_studies(held_out, small_recipe())
+
+    # By hand: the highest slice of three counts, 2 less 1; one of its two pairs is in order.
+    assert found["a"].probability == pytest.approx(1 / (1 + np.exp(-1)))
+    assert (found["a"].threshold, found["a"].auc) == (0.3, 0.5)
+    assert (found["b"].probability, found["b"].threshold, found["b"].auc) == (0.5, 0.7, None)
+
+
 def test_folds_share_features_and_each_starts_from_the_first_weights(
     module: Any, samples: list[Sample], tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, Final
@@ -27,7 +28,7 @@ from trainer.dataset import Draw, collect
 from trainer.document import figures
 from trainer.evaluate import Scored
 from trainer.manifest import read_manifest
-from trainer.metrics import Scores
+from trainer.metrics import Scores, auc
 from trainer.progress import LoggedProgress, Progress
 from trainer.recipes import load_recipe
 from trainer.samples import Collection, Sample
@@ -48,8 +49,11 @@ def main(arguments: Sequence[str]) -> int:
     evaluations = {title: held_out_figures(held_out) for title, held_out in measured}
     sys.stdout.write(figures_table(evaluations) + "\n")
     for title, held_out in measured:
-        for study, probability in study_probabilities(held_out, recipe).items():
-            sys.stdout.write(f"\nstudy {study}, {title}: {probability:.3f}")
+        for study, found in judge_studies(held_out, recipe).items():
+            ranked = "" if found.auc is None else f", AUC of its slices {found.auc:.3f}"
+            sys.stdout.write(
+                f"\nstudy {study}, {title}: {found.probability:.3f}, threshold {found.threshold:.3f}{ranked}"
+            )
     sys.stdout.write("\n")
     if wanted.card:
         add_figures(wanted.card, evaluations, (wanted.note,) if wanted.note else ())
@@ -118,17 +122,29 @@ def _scored(held_out: HeldOut, scores: Scores) -> Scored:
     )
 
 
-def study_probabilities(held_out: HeldOut, recipe: Recipe) -> dict[str, float]:
-    """Return the probability of each study from its slices, by the study rule."""
+@dataclass(frozen=True)
+class JudgedStudy:
+    """What was said of a study by networks that never saw it."""
+
+    probability: float
+    threshold: float
+    auc: float | None  # of its slices; None where they have one label
+
+
+def judge_studies(held_out: HeldOut, recipe: Recipe) -> dict[str, JudgedStudy]:
+    """Judge each study from its slices, by the study rule."""
     rows: dict[str, list[int]] = {}
     for row, sample in enumerate(held_out.samples):
         if sample.study:
             rows.setdefault(sample.study, []).append(row)
     found = {}
     for study, members in rows.items():
-        offset = held_out.decisions[held_out.folds[members[0]]].study_offset
+        decision = held_out.decisions[held_out.folds[members[0]]]
         probabilities = held_out.probabilities[members].astype(np.float32)
-        found[study] = study_probability(probabilities, recipe.study.suspicious_share, offset)
+        probability = study_probability(probabilities, recipe.study.suspicious_share, decision.study_offset)
+        labels = np.array([held_out.samples[row].positive for row in members])
+        ranked = auc(held_out.logits[members], labels) if len(set(labels.tolist())) > 1 else None
+        found[study] = JudgedStudy(probability, decision.threshold, ranked)
     return found
 
 
