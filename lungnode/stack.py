@@ -33,12 +33,17 @@ class Stack:
     def positions_mm(self) -> tuple[float, ...]:
         """Where they lie along the slice normal; one a millimetre where the headers do not say."""
         positions = self.candidate.geometry.positions_mm
-        return tuple(positions[number] if positions else -float(number) for number in self.numbers)
+        return tuple(positions[number] if self.is_placed else -float(number) for number in self.numbers)
 
     @property
     def known_positions_mm(self) -> tuple[float, ...] | tuple[None, ...]:
         """The same; None for each where the headers do not say."""
-        return self.positions_mm if self.candidate.geometry.positions_mm else (None,) * len(self.numbers)
+        return self.positions_mm if self.is_placed else (None,) * len(self.numbers)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the headers say where the slices lie."""
+        return bool(self.candidate.geometry.positions_mm)
 
     def of_lung(self, cover: Coverage) -> "Stack":
         """Return the slices from the first to the last that shows lung; all where none is seen."""

@@ -158,7 +158,7 @@ def _find(run: _Run, stack: Stack, cover: Coverage, predictor: Predictor) -> Stu
         lacking=WHOLE if run.picked else unseen(lung.positions_mm, spacing_mm, cover),
         picked=run.picked,
         notes=tuple(run.notes),
-        is_placed=bool(stack.candidate.geometry.positions_mm),
+        is_placed=lung.is_placed,
         grays=lung.grays,
     )
     run.keep(seen)

@@ -104,8 +104,6 @@ def run(settings: Settings, wanted: Wanted, source: Source, *, as_json: bool) ->
     name = wanted.name or recipe.name
     check_name("name", name)
     dataset = find_dataset(settings, source, recipe)
-    for line in (*dataset.notes, *_left_out(dataset)):
-        sys.stderr.write(f"{line}\n")
     load_tensorflow()
     if wanted.folds:
         _measure(settings, wanted, dataset, recipe, as_json=as_json)
@@ -153,7 +151,7 @@ def weights_folder(settings: Settings, recipe: Recipe) -> Path:
 
 
 def find_dataset(settings: Settings, source: Source, recipe: Recipe) -> Dataset:
-    """Read every slice once, and draw splits where no list names them.
+    """Read every slice once, and draw splits where no list names them; tell what was left out.
 
     Raises:
         UnusableError: A list or a slice cannot be used, or a class is empty.
@@ -161,7 +159,10 @@ def find_dataset(settings: Settings, source: Source, recipe: Recipe) -> Dataset:
     """
     draw = Draw(recipe.data.validation_share, recipe.training.seed)
     found = _collection(settings, source, recipe)
-    return collect_samples([found], draw, skip_unreadable=source.skip_unreadable)
+    dataset = collect_samples([found], draw, skip_unreadable=source.skip_unreadable)
+    for line in (*dataset.notes, *_left_out(dataset)):
+        sys.stderr.write(f"{line}\n")
+    return dataset
 
 
 def _collection(settings: Settings, source: Source, recipe: Recipe) -> Collection:

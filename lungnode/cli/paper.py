@@ -1,13 +1,13 @@
 """Commands: paper."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from lungnode.cli import settings_of
 
-NETWORKS = ("resnet50", "vgg16", "googlenet")  # of the paper's table 3
+NETWORKS: Final = ("resnet50", "vgg16", "googlenet")  # of the paper's table 3
 
 
 def register(app: typer.Typer) -> None:
