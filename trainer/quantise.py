@@ -1,9 +1,9 @@
 """The network in 8-bit integers: calibrated with real slices, by NNCF.
 
 Three parts stay in floating point. The head, which weighs features by how much they vary: what is nothing to
-a feature of photographs is a finding here. The first convolution: its input is one gray value in three
-channels, and errors made there reach everything behind it; with it in 8 bits, logits were off by up to 5,
-without it by less than 1. And the sums of residual units, else each unit rounds what the next one adds to.
+a feature of photographs is a finding here. The first convolution: errors made there reach everything behind
+it; with it in 8 bits, logits were off by up to 5, without it by less than 1. And the sums of residual units,
+else each unit rounds what the next one adds to.
 More convolutions at the beginning can stay, too: the maps are large there, and errors travel far.
 """
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lungnode.errors import UnavailableError
 from lungnode.runtime import Slices
 from lungnode.runtime.convert import Converted, import_openvino
+from lungnode.runtime.stem import round_stem
 
 _CONVOLUTION: Final = "Convolution"
 _SUM: Final = "Add"
@@ -61,13 +62,16 @@ def quantise(converted: Converted, slices: Slices, kept: float = 0.0) -> Any:
     floating = nncf.IgnoredScope(
         names=[*_first_convolutions(converted, kept), *converted.head], types=[_SUM], validate=False
     )
+    given = converted.model.clone()
+    round_stem(import_openvino(), given)
     with redirect_stdout(StringIO()):  # bars, where a terminal has our own
         made = nncf.quantize(
-            converted.model.clone(),
+            given,
             nncf.Dataset([inputs[row : row + 1] for row in range(len(inputs))]),
             # Symmetric: a padding of zeros is then exact.
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(inputs),
+            fast_bias_correction=False,
             ignored_scope=floating,
         )
     return _level(made, converted.model, inputs)

@@ -17,6 +17,7 @@ from lungnode.model_folder import describe_model
 from lungnode.runtime.golden import Golden, golden_slices, save_golden
 from lungnode.runtime.record import GOLDEN_FILE
 from lungnode.runtime.reference import REFERENCE, build_with_weights, load_model
+from lungnode.runtime.stem import lighten_stem
 
 NETWORK_FILE: Final = "network.xml"
 _LIMIT_S: Final = 600
@@ -46,7 +47,9 @@ def convert(network: Any) -> Converted:
     head = tuple(each.get_friendly_name() for each in rest.get_ops())
     for parameter, result in zip(rest.get_parameters(), trunk.get_results(), strict=True):
         parameter.output(0).replace(result.input_value(0))
-    joined = import_openvino().Model(rest.get_results(), trunk.get_parameters(), "lungnode")
+    ov = import_openvino()
+    joined = ov.Model(rest.get_results(), trunk.get_parameters(), "lungnode")
+    lighten_stem(ov, joined)
     return Converted(joined, head)
 
 

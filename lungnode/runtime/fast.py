@@ -28,6 +28,7 @@ from lungnode.runtime.convert import NETWORK_FILE, convert_elsewhere, import_ope
 from lungnode.runtime.golden import read_golden
 from lungnode.runtime.loaded import ClassMaps, LoadedModel, Outputs, Run
 from lungnode.runtime.record import GOLDEN_FILE, INT8_FILE, Precision, Record, check_files, weights_beside
+from lungnode.runtime.stem import round_stem
 
 _LOG = logging.getLogger(__name__)
 _SHORT: Final = 24  # digits of a digest, in names
@@ -147,7 +148,10 @@ def _compiled(path: Path, precision: Precision, shape: tuple[int, ...], shop: Wo
         except Exception as error:  # noqa: BLE001 - decoding a file
             _LOG.info("compiled network %s made anew: %s", kept.name, type(error).__name__)
     try:
-        compiled = core.compile_model(_takes_bytes(core.read_model(path), shape), "CPU", hints)
+        network = core.read_model(path)
+        if precision == "bf16":
+            round_stem(ov, network)
+        compiled = core.compile_model(_takes_bytes(network, shape), "CPU", hints)
     except RuntimeError as error:  # OpenVINO knows no other
         raise UnusableError(f"OpenVINO cannot use {path}: {str(error).splitlines()[0]}") from error
     _keep(compiled, kept)
