@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         if wanted.soak:
             soak(folder, wanted.soak, wanted.settings)
         if "inference" in parts:
-            inference(folder)
+            inference()
         for profile in ("full", "fast"):
             if {"full": "studies"}.get(profile, profile) in parts:
                 studies(folder, wanted.sizes, profile, wanted.settings)
@@ -53,21 +53,24 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def inference(folder: Path) -> None:
-    """Show what a slice costs the model, and the plain script."""
+def inference() -> None:
+    """Show what a slice costs the model."""
     print("\n| runtime | " + " | ".join(f"batch {batch}, ms" for batch in BATCHES) + " | ready, s | MB |")
     print("|---|" + "---|" * (len(BATCHES) + 2))
-    for runtime, precision in RUNTIMES:
-        chosen = ("runtime", "--runtime", runtime, "--precision", precision)
-        found = [measured_apart(*chosen, "--batch", str(batch)) for batch in BATCHES]
-        cells = [f"{each['ms']:.1f}" for each in found]
-        last = found[BATCHES.index(8)]
-        ready, peak = f"{last['ready_s']:.1f}", f"{last['peak_mb']:.0f}"
-        print(f"| {last['ran']} | {' | '.join(cells)} | {ready} | {peak} |", flush=True)
-    made = draw(folder / "script-phantom", 60)
-    made.write(folder / "script")
-    plain = measured_apart("script", "--study", str(folder / "script"))
-    print(f"| plain script, a slice of 224 x 224 | {plain['ms']:.1f} | | | | | {plain['peak_mb']:.0f} |")
+    found = [_rows("runtime", "--runtime", runtime, "--precision", each) for runtime, each in RUNTIMES]
+    found.append(_rows("keras"))
+    fastest = min(found[:2])
+    for name, taken in zip(("TensorFlow", "Keras's predict"), found[-2:], strict=True):
+        print(f"{name} takes {taken / fastest:.1f} times as long as the faster of int8 and bf16, batch 8")
+
+
+def _rows(*chosen: str) -> float:
+    """Print what a runtime takes, and return its milliseconds a slice in batches of 8."""
+    found = [measured_apart(*chosen, "--batch", str(batch)) for batch in BATCHES]
+    eight = found[BATCHES.index(8)]
+    cells = " | ".join(f"{each['ms']:.1f}" for each in found)
+    print(f"| {eight['ran']} | {cells} | {eight['ready_s']:.1f} | {eight['peak_mb']:.0f} |", flush=True)
+    return float(eight["ms"])
 
 
 def studies(folder: Path, sizes: Sequence[int], profile: str, settings: str) -> None:
@@ -88,12 +91,16 @@ def _study(bench: Bench, folder: Path, size: int, *, with_head: bool) -> None:
         ways.append(bench.way_of(str(made.instances[0].StudyInstanceUID)))
     way = sorted(ways, key=lambda each: each.report_s)[ROUNDS // 2]
     if with_head:
-        print(f"\n| slices | lung | report | heatmaps | {' | '.join(way.phases)} | peak, MB |")
-        print("|" + "---|" * (len(way.phases) + 5))
+        print(
+            f"\n| slices | lung | report | heatmaps | {' | '.join(way.phases)} | peak, MB | script | times | its start |"
+        )
+        print("|" + "---|" * (len(way.phases) + 8))
     phases = " | ".join(f"{seconds:.2f}" for seconds in way.phases.values())
     peak = bench.memory_mb("VmHWM")
+    plain = measured_apart("script", "--study", str(folder / "0"))
+    script = f"{plain['seconds']:.1f} | {plain['seconds'] / way.report_s:.1f} | {plain['ready_s']:.1f}"
     print(
-        f"| {size} | {way.lung} | {way.report_s:.2f} | {way.heatmaps_s:.2f} | {phases} | {peak:.0f} |",
+        f"| {size} | {way.lung} | {way.report_s:.2f} | {way.heatmaps_s:.2f} | {phases} | {peak:.0f} | {script} |",
         flush=True,
     )
 

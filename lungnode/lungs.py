@@ -18,7 +18,7 @@ Sums = NDArray[np.float64]  # a value a label or a slice
 
 MAX_SIDE: Final = 256  # finer is not needed to find a lung, and costs time
 MAX_SLICES: Final = (
-    400  # of more, only every second, third, ... is looked at: they are thin, and memory counts
+    200  # of more, only every second, third, ... is looked at: they are thin, and time and memory count
 )
 TISSUE: Final = 161  # gray of -400 HU in the lung window: half way between lung and chest wall
 GAS: Final = 72  # gray of -925 HU: the mean inside trachea, bowel and skull is darker, in a lung brighter
