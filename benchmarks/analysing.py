@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Bench:
     node: DemoNode
     engine: Engine
     workers: int
+    ready_s: float  # from the start of the node until its workers were warm
 
     def send(self, paths: Sequence[Path]) -> None:
         """Send instances as a scanner does."""
@@ -103,6 +105,7 @@ def _memory(pid: int, name: str) -> float:
 def running(folder: Path, settings: str = "", workers: int = 1) -> Iterator[Bench]:
     """Run a node with warm analysis workers while the block runs."""
     folder.mkdir(parents=True)
+    begin = time.monotonic()
     with demo_node(folder, settings) as node:
         node.receiver()
         command = (sys.executable, "-m", "lungnode", "worker", "--queue", "analysis")
@@ -115,7 +118,7 @@ def running(folder: Path, settings: str = "", workers: int = 1) -> Iterator[Benc
             try:
                 logs = (node.log, folder / "workers.log")
                 node.wait_for(lambda: _ready(logs) >= workers or None, LIMIT_S, "the workers")
-                yield Bench(node, engine, workers)
+                yield Bench(node, engine, workers, time.monotonic() - begin)
             finally:
                 engine.dispose()
                 for process in further:

@@ -78,7 +78,8 @@ def studies(folder: Path, sizes: Sequence[int], profile: str, settings: str) -> 
     print(f"\nprofile {profile}: seconds since the study was complete")
     tables = f"[analysis]\nprofile = '{profile}'\n{settings}\n"
     with running(folder / profile, tables) as bench:
-        print(f"\nthe worker keeps {bench.memory_mb('VmRSS'):.0f} MB when it is ready")
+        ready, keeps = bench.ready_s, bench.memory_mb("VmRSS")
+        print(f"\nthe node's worker is ready {ready:.1f} s after the node's start and keeps {keeps:.0f} MB")
         for number, size in enumerate(sizes):
             _study(bench, folder / f"{profile}-{size}", size, with_head=number == 0)
 
@@ -91,18 +92,24 @@ def _study(bench: Bench, folder: Path, size: int, *, with_head: bool) -> None:
         ways.append(bench.way_of(str(made.instances[0].StudyInstanceUID)))
     way = sorted(ways, key=lambda each: each.report_s)[ROUNDS // 2]
     if with_head:
-        print(
-            f"\n| slices | lung | report | heatmaps | {' | '.join(way.phases)} | peak, MB | script | times | its start |"
+        titles = (
+            "slices",
+            "lung",
+            "report",
+            "heatmaps",
+            *way.phases,
+            "peak, MB",
+            "script",
+            "times",
+            "its start",
         )
-        print("|" + "---|" * (len(way.phases) + 8))
+        print(f"\n| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     phases = " | ".join(f"{seconds:.2f}" for seconds in way.phases.values())
     peak = bench.memory_mb("VmHWM")
     plain = measured_apart("script", "--study", str(folder / "0"))
     script = f"{plain['seconds']:.1f} | {plain['seconds'] / way.report_s:.1f} | {plain['ready_s']:.1f}"
-    print(
-        f"| {size} | {way.lung} | {way.report_s:.2f} | {way.heatmaps_s:.2f} | {phases} | {peak:.0f} | {script} |",
-        flush=True,
-    )
+    spent = f"{way.report_s:.2f} | {way.heatmaps_s:.2f}"
+    print(f"| {size} | {way.lung} | {spent} | {phases} | {peak:.0f} | {script} |", flush=True)
 
 
 def load(folder: Path, settings: str) -> None:

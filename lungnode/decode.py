@@ -97,7 +97,7 @@ class RawFrame:
         if highest >= unsigned.size:
             return convert(self.stored())
         table = convert(_with_sign(np.arange(highest + 1), self.layout))
-        found: NDArray[Any] = table[unsigned]
+        found: NDArray[Any] = table.take(unsigned)
         return found
 
 
