@@ -5,6 +5,7 @@ imports TensorFlow, kills an analysis that hangs, and starts another child after
 wait for peers, so they run in threads.
 """
 
+import gc
 import logging
 import mmap
 import os
@@ -117,6 +118,8 @@ class _Child:
         try:
             self._analyst = Analyst(node)
             self._analyst.warm_up()
+            # What stays for good is then not looked at again whenever a study's headers fill the memory.
+            gc.freeze()
         except LungnodeError as error:
             _LOG.error("no analyses until it can be used: %s", error)
         finally:
