@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import selectinload
 
-from db.models import Analysis, DeliveryState, Disposition, Instance, Study
+from db.models import Analysis, AnalysisState, DeliveryState, Disposition, Instance, Study
 from db.session import transaction
 from tests.dicom_wire import read_instance
 from tests.orthanc import Orthanc
@@ -27,7 +27,7 @@ def settled(engine: Engine, study_instance_uid: str, acknowledged: int) -> bool:
     return (
         len(held) >= acknowledged
         and revisions <= {row.revision for row in analyses}
-        and all(row.deliveries for row in analyses)
+        and all(row.deliveries or row.state == AnalysisState.NOT_APPLICABLE for row in analyses)
         and all(each.state in _ENDED for row in analyses for each in row.deliveries)
     )
 
@@ -63,7 +63,7 @@ def doubled(engine: Engine, orthanc: Orthanc, study_instance_uid: str) -> Iterat
         for group, found in series.items():
             if len(found) != 1:
                 yield f"revision {row.revision} has {len(found)} series of {group}"
-        if sum(group in REPORT_GROUPS for group in series) != 1:
+        if row.deliveries and sum(group in REPORT_GROUPS for group in series) != 1:
             yield f"revision {row.revision} has no report, or several"
     held = Counter(
         (str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)) for ds in orthanc.instances(study_instance_uid)

@@ -68,6 +68,10 @@ class Node:
         found = [pid for pid, line in children(self.process.pid).items() if words in f"{line} "]
         return [child for pid in found for child in _children(pid)] if within else found
 
+    def wait_for_all(self) -> None:
+        """Wait until every program runs."""
+        wait_for(lambda: all(self.processes(target) for target in TARGETS), limit_s=60, what="all programs")
+
     def kill(self, target: str, chance: float) -> int | None:
         """Kill -9 one process of a target, `chance` (0 to 1) says which; None where there is none."""
         found = self.processes(target)
