@@ -1,10 +1,10 @@
-"""`lungnode up` and Orthanc, and the process IDs of everything that may be killed."""
+"""`lungnode up` and Orthanc, the process IDs of what may be killed, and the networks that may be cut."""
 
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,11 +12,12 @@ from typing import Final
 from sqlalchemy import Engine
 
 from db.session import open_engine
+from tests.faults.network import Network, network_to
 from tests.nodes import children, lungnode, variables, wait_for
 from tests.orthanc import Orthanc, free_port, running_orthanc
 
 # What is killed: words of a program of the node, and whether it is one of that program's own children.
-TARGETS: Final = {
+PROGRAMS: Final = {
     "receiver": (" receive ", False),
     "receiver's child": (" receive ", True),
     "clerk": (" clerk ", False),
@@ -25,6 +26,8 @@ TARGETS: Final = {
     "courier": ("--queue delivery", False),
     "broker": ("valkey", False),
 }
+NETWORKS: Final = ("scanners' network", "PACS's network")
+TARGETS: Final = (*PROGRAMS, *NETWORKS)
 
 _SETTINGS: Final = """
 [receiver]
@@ -57,32 +60,41 @@ class Node:
     """A running node and its PACS."""
 
     data: Path
-    port: int
+    networks: dict[str, Network]  # of the scanners, and of the PACS
     process: "subprocess.Popen[bytes]"
     engine: Engine
     orthanc: Orthanc
 
     def processes(self, target: str) -> list[int]:
         """Return the process IDs of a target; none while it is down."""
-        words, within = TARGETS[target]
+        words, within = PROGRAMS[target]
         found = [pid for pid, line in children(self.process.pid).items() if words in f"{line} "]
         return [child for pid in found for child in _children(pid)] if within else found
 
     def wait_for_all(self) -> None:
         """Wait until every program runs."""
-        wait_for(lambda: all(self.processes(target) for target in TARGETS), limit_s=60, what="all programs")
+        wait_for(lambda: all(self.processes(name) for name in PROGRAMS), limit_s=60, what="all programs")
 
-    def kill(self, target: str, chance: float) -> int | None:
-        """Kill -9 one process of a target, `chance` (0 to 1) says which; None where there is none."""
+    @property
+    def port(self) -> int:
+        """Where scanners find the receiver."""
+        return self.networks[NETWORKS[0]].port
+
+    def strike(self, target: str, which: float) -> bool:
+        """Cut a network, or kill -9 one of a program's processes; tell whether anything was there.
+
+        Args:
+            target: One of TARGETS.
+            which: 0 to 1: of several processes, in their order.
+        """
+        if target in self.networks:
+            return self.networks[target].cut() > 0
         found = self.processes(target)
-        if not found:
-            return None
-        pid = found[int(chance * len(found))]
         try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return None
-        return pid
+            os.kill(found[int(which * len(found))], signal.SIGKILL)
+        except (IndexError, ProcessLookupError):  # it is down already
+            return False
+        return True
 
 
 def _children(pid: int) -> list[int]:
@@ -95,16 +107,20 @@ def _children(pid: int) -> list[int]:
 @contextmanager
 def running_node(folder: Path) -> Iterator[Node]:
     """Run both while the block runs."""
-    with running_orthanc(folder) as orthanc:
+    with running_orthanc(folder) as orthanc, ExitStack() as stack:
         data, port = folder / "node", free_port()
+        ways = (port, orthanc.dicom_port)
+        networks = {
+            name: stack.enter_context(network_to(far)) for name, far in zip(NETWORKS, ways, strict=True)
+        }
         config = folder / "lungnode.toml"
-        config.write_text(_SETTINGS.format(receiver=port, orthanc=orthanc.dicom_port))
+        config.write_text(_SETTINGS.format(receiver=port, orthanc=networks[NETWORKS[1]].port))
         data.mkdir()
         environment = variables({"LUNGNODE_CONFIG": str(config)})
         with lungnode(data, "up", environment=environment, log=folder / "node.log") as process:
             wait_for((data / "receiver.json").is_file, limit_s=60, what="the receiver")
             engine = open_engine(f"sqlite:///{data / 'lungnode.sqlite3'}")
             try:
-                yield Node(data, port, process, engine, orthanc)
+                yield Node(data, networks, process, engine, orthanc)
             finally:
                 engine.dispose()

@@ -1,4 +1,4 @@
-"""One round: scanners send, programs are killed, all becomes calm, and what must be true is looked at."""
+"""One round: scanners send, programs are killed, networks cut; what must be true is looked at in the end."""
 
 import random
 import time
@@ -25,7 +25,7 @@ CALM_LIMIT_S: Final = 120.0
 
 @dataclass(frozen=True)
 class Blow:
-    """What is to be killed, and when."""
+    """What is to be killed or cut, and when."""
 
     target: str
     at_s: float  # since the round began
@@ -44,7 +44,7 @@ class Round:
 
 
 def draw_blows(chance: random.Random) -> list[Blow]:
-    """Draw the kills of a round."""
+    """Draw what happens in a round."""
     moments = sorted(chance.uniform(0, WITHIN_S) for _ in range(chance.randint(*BLOWS)))
     return [Blow(chance.choice(sorted(TARGETS)), round(at, 3), chance.random()) for at in moments]
 
@@ -82,7 +82,7 @@ def _strike(node: Node, blows: Sequence[Blow]) -> Iterator[Blow]:
     begin = time.monotonic()
     for blow in blows:
         time.sleep(max(0.0, begin + blow.at_s - time.monotonic()))
-        if node.kill(blow.target, blow.which) is not None:
+        if node.strike(blow.target, blow.which):
             yield blow
 
 
