@@ -1,0 +1,42 @@
+"""The tables."""
+
+from db.models.audit import AuditEvent
+from db.models.base import Base, UtcDateTime
+from db.models.labels import Label, LabelSource, LabelValue, TestSet, TestSetMember
+from db.models.registry import ModelState, RegisteredModel, ShadowResult
+from db.models.studies import (
+    AssociationRecord,
+    AssociationStudy,
+    Disposition,
+    Instance,
+    Quarantined,
+    Study,
+    StudyState,
+)
+from db.models.work import Analysis, AnalysisState, Delivery, DeliveryState, Output
+
+__all__ = [
+    "Analysis",
+    "AnalysisState",
+    "AssociationRecord",
+    "AssociationStudy",
+    "AuditEvent",
+    "Base",
+    "Delivery",
+    "DeliveryState",
+    "Disposition",
+    "Instance",
+    "Label",
+    "LabelSource",
+    "LabelValue",
+    "ModelState",
+    "Output",
+    "Quarantined",
+    "RegisteredModel",
+    "ShadowResult",
+    "Study",
+    "StudyState",
+    "TestSet",
+    "TestSetMember",
+    "UtcDateTime",
+]

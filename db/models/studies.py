@@ -1,0 +1,127 @@
+"""What was received: studies, their instances, and who brought them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from db.models.base import Base
+
+if TYPE_CHECKING:
+    from db.models.labels import Label
+    from db.models.work import Analysis
+
+
+class StudyState(StrEnum):
+    """Where a study stands between its first slice and its last."""
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+
+
+class Disposition(StrEnum):
+    """What the clerk did with an instance."""
+
+    ARCHIVED = "archived"
+    CONFLICT = "conflict"  # same SOP Instance UID as another, other pixels: kept beside it, never analysed
+    OWN_OUTPUT = "own_output"  # one of our results came back
+
+
+class Study(Base):
+    """One study as received; text attributes are the decoded values of its first instance."""
+
+    __tablename__ = "studies"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
+    patient_id: Mapped[str] = mapped_column(String(255), default="", index=True)
+    patient_name: Mapped[str] = mapped_column(String(255), default="")
+    patient_birth_date: Mapped[str] = mapped_column(String(16), default="")
+    patient_sex: Mapped[str] = mapped_column(String(16), default="")
+    accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
+    study_date: Mapped[str] = mapped_column(String(16), default="", index=True)
+    study_description: Mapped[str] = mapped_column(String(255), default="")
+    calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    called_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    address: Mapped[str] = mapped_column(String(64), default="")
+    rule: Mapped[str] = mapped_column(String(255), default="")  # "" when none matched: the defaults apply
+    state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING, index=True)
+    revision: Mapped[int] = mapped_column(default=0)  # the last one judged complete; 0 before the first
+    completeness: Mapped[str] = mapped_column(String(255), default="")  # as of the last revision
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime] = mapped_column(index=True)  # when its last new instance was received
+
+    instances: Mapped[list["Instance"]] = relationship(back_populates="study")
+    analyses: Mapped[list["Analysis"]] = relationship(back_populates="study")
+    labels: Mapped[list["Label"]] = relationship(back_populates="study", order_by="Label.id")
+
+
+class Instance(Base):
+    """One received SOP instance and where its file is."""
+
+    __tablename__ = "instances"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    sop_class_uid: Mapped[str] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(64))
+    modality: Mapped[str] = mapped_column(String(16), default="")
+    instance_number: Mapped[int | None]
+    number_of_frames: Mapped[int] = mapped_column(default=1)
+    images_in_acquisition: Mapped[int | None]
+    acquisition_number: Mapped[int | None]
+    image_position: Mapped[list[Any] | None]  # (0020,0032), mm
+    image_orientation: Mapped[list[Any] | None]  # (0020,0037)
+    path: Mapped[str] = mapped_column(Text)  # below the archive
+    size: Mapped[int] = mapped_column(BigInteger)  # bytes of the file
+    digest: Mapped[str] = mapped_column(String(64))  # SHA-256 of the file
+    disposition: Mapped[str] = mapped_column(String(16), default=Disposition.ARCHIVED)
+    note: Mapped[str] = mapped_column(Text, default="")  # why, for a conflict; which copies came again
+    revision: Mapped[int | None]  # the study's revision that first held it; empty while receiving
+    association_id: Mapped[str] = mapped_column(String(64), default="")  # which brought it; "" when unknown
+    received_at: Mapped[datetime]
+
+    study: Mapped[Study] = relationship(back_populates="instances")
+
+
+class Quarantined(Base):
+    """A received file that cannot be indexed, kept with its reason."""
+
+    __tablename__ = "quarantined"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(Text, unique=True)  # below the quarantine
+    reason: Mapped[str] = mapped_column(Text)
+    association_id: Mapped[str] = mapped_column(String(64), default="")
+    calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
+    received_at: Mapped[datetime]
+
+
+class AssociationRecord(Base):
+    """An association that stored something, as its host's clerk last saw it."""
+
+    __tablename__ = "associations"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    called_ae_title: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(64))
+    opened_at: Mapped[datetime]
+    lease_until: Mapped[datetime]  # an open one whose clerk is silent for longer counts as closed
+    closed_at: Mapped[datetime | None]
+    outcome: Mapped[str] = mapped_column(String(32), default="open")  # open | released | aborted | lost
+
+
+class AssociationStudy(Base):
+    """Which studies an association carried."""
+
+    __tablename__ = "association_studies"
+
+    association_id: Mapped[str] = mapped_column(ForeignKey("associations.id"), primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)

@@ -1,0 +1,28 @@
+"""Settings: one TOML file and `LUNGNODE_*` variables, frozen after reading.
+
+A variable overrides the file; nested names join with two underscores: `LUNGNODE_RECEIVER__PORT=104`.
+Every field is described here once; `docs/operations.md` lists them and a test compares the two.
+"""
+
+from lungnode.settings.node import Settings
+from lungnode.settings.parts import AETitle, Network
+from lungnode.settings.peers import Destination, OutputKind, Peer
+from lungnode.settings.reading import load_settings
+from lungnode.settings.receiver import ReceiverSettings
+from lungnode.settings.rules import Rule
+from lungnode.settings.work import AnalysisSettings, ClerkSettings, DeliverySettings
+
+__all__ = [
+    "AETitle",
+    "AnalysisSettings",
+    "ClerkSettings",
+    "DeliverySettings",
+    "Destination",
+    "Network",
+    "OutputKind",
+    "Peer",
+    "ReceiverSettings",
+    "Rule",
+    "Settings",
+    "load_settings",
+]

@@ -1,0 +1,18 @@
+"""What the parts of the settings have in common."""
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+# Source: PS3.5 6.2, AE: 16 characters at most, no backslash, no control characters, not only spaces.
+AETitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
+]
+Network = IPv4Network | IPv6Network
+
+
+class Frozen(BaseModel):
+    """Read once, never changed, and refusing names that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,24 @@
+"""What happens to which studies."""
+
+from pydantic import Field
+
+from lungnode.settings.parts import Frozen, Network
+
+
+class Rule(Frozen):
+    """What happens to the studies that match; the first matching rule counts."""
+
+    name: str = Field(min_length=1, description="name that a study records")
+    calling_ae_title: str = Field("*", description="pattern (* and ?) on the sender's AE title")
+    called_ae_title: str = Field("*", description="pattern on the AE title it called")
+    network: Network | None = Field(None, description="the sender's network; empty: all")
+    tags: dict[str, str] = Field(
+        default_factory=dict, description="patterns by attribute keyword, for example StudyDescription"
+    )
+    analyse: bool = Field(True, description="false: only archive")
+    destinations: tuple[str, ...] | None = Field(None, description="destination names; empty: all of them")
+    priority: int = Field(5, ge=0, le=9, description="0 first, 9 last")
+    quiet_s: float | None = Field(None, gt=0, description="quiet period instead of the clerk's")
+    retention_days: int | None = Field(
+        None, ge=1, description="days to keep the study; for a later version: nothing is deleted yet"
+    )
