@@ -23,7 +23,9 @@ def open_queue(settings: Settings) -> Celery:
     app = Celery("lungnode", broker=settings.broker, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
-        task_acks_late=True,
+        # Taken is acknowledged: a late acknowledgement that a new broker never hears of fills the prefetch of
+        # one for good, and the worker takes nothing more.
+        task_acks_late=False,
         worker_prefetch_multiplier=1,
         task_routes={ANALYSE_TASK: {"queue": ANALYSIS_QUEUE}, DELIVER_TASK: {"queue": DELIVERY_QUEUE}},
         broker_connection_retry_on_startup=True,

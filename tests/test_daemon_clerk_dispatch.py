@@ -106,6 +106,17 @@ def test_a_row_is_told_again_only_when_its_message_seems_lost(
     assert broker.messages("analysis") == 2
 
 
+def test_a_new_clerk_repeats_what_one_before_it_marked_and_maybe_never_sent(
+    engine: Engine, dispatcher: Dispatcher, broker: Broker
+) -> None:
+    add(engine, woken_at=NOON)
+
+    dispatcher.sweep(NOON)
+    dispatcher.sweep(NOON + timedelta(seconds=1))
+
+    assert broker.messages("analysis") == 1
+
+
 def test_a_broker_that_dies_and_returns_gets_every_wake_up_at_the_next_sweep(
     engine: Engine, dispatcher: Dispatcher, broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:

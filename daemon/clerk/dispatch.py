@@ -26,6 +26,8 @@ class Dispatcher:
         self._engine = engine
         self._settings = settings
         self._app = app
+        # What a clerk before this one marked may never have been sent.
+        self._must_repeat = True
         self._is_broker_away = False
 
     def sweep(self, now: datetime) -> None:
@@ -43,9 +45,10 @@ class Dispatcher:
                     _log.error("took back %s %d: its worker fell silent", table.row.__tablename__, row_id)
             # Marked as woken before they are: a message too few is sent again, rows never pile messages up.
             # What was marked while the broker was away never reached it.
-            resend_after_s = 0.0 if self._is_broker_away else RESEND_AFTER_S
+            resend_after_s = 0.0 if self._must_repeat or self._is_broker_away else RESEND_AFTER_S
             analyses = work.due(session, work.ANALYSES, now, resend_after_s)
             deliveries = work.due(session, work.DELIVERIES, now, resend_after_s)
+        self._must_repeat = False
         self._wake(ANALYSE_TASK, analyses)
         self._wake(DELIVER_TASK, deliveries)
 
