@@ -29,9 +29,9 @@ peers:
 	@sh tests/install-peers
 
 lock:
-	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql \
+	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql --extra s3 \
 	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements.txt
-	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql --extra trainer --group dev \
+	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql --extra s3 --extra trainer --group dev \
 	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements-dev.txt
 
 clean:
