@@ -13,9 +13,9 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.events import EventHandlerType
 
 from daemon.receiver.dimse import Status
+from lungnode.scu.answers import keep_answers
 from tests.dicom_wire import CT_IMAGE_STORAGE, VERIFICATION, Instance, read_instance
 from tests.receiving import RunningReceiver, digest, digest_of_data_set, running_receiver
-from worker.answers import keep_answers
 
 RETIRED: Final = frozenset({"1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"})
 TRANSFER_SYNTAX_NOT_SUPPORTED: Final = 4

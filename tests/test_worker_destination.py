@@ -8,7 +8,7 @@ from pynetdicom import AE, evt
 from pynetdicom.events import EventHandlerType
 
 from lungnode.settings import Destination
-from worker.destination import associated
+from worker.destination import storing
 
 
 def look_first(event: evt.Event) -> None:
@@ -23,9 +23,9 @@ def test_an_answer_reaches_the_asker_though_the_association_thread_looks_first(t
     path = instance(tmp_path / "instance.dcm")
     proposed: dict[str, set[str]] = {SecondaryCaptureImageStorage: {ExplicitVRLittleEndian}}
 
-    with pacs() as destination, associated(destination, "LUNGNODE", proposed) as peer:
-        peer._association.bind(evt.EVT_FSM_TRANSITION, look_first)
-        answer = peer.store(path, ExplicitVRLittleEndian, SecondaryCaptureImageStorage)
+    with pacs() as destination, storing(destination, "LUNGNODE", proposed) as scp:
+        scp._association.bind(evt.EVT_FSM_TRANSITION, look_first)
+        answer = scp.store(path, ExplicitVRLittleEndian, SecondaryCaptureImageStorage)
 
     assert answer.status == 0x0000
 

@@ -18,7 +18,7 @@ from db.session import transaction
 from db.work import DELIVERIES, Claim, Retry, claim, fail, finish, give_back
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.settings import Destination, Settings
-from worker.destination import Line, Peer
+from worker.destination import Line, StorageScp
 from worker.hold import Node, kept, new_owner
 from worker.parcel import Item, Meaning, Parcel, groups_to_choose_from, recalled
 
@@ -83,20 +83,20 @@ def _tell(row: Delivery, parcel: Parcel, state: str, reason: str) -> None:
     _LOG.warning("%s: %s. %s", place, state or "taken back", why)
 
 
-def _send(parcel: Parcel, peer: Peer, stopping: Callable[[], bool]) -> Parcel:
+def _send(parcel: Parcel, scp: StorageScp, stopping: Callable[[], bool]) -> Parcel:
     """Send what is left to send, and return the parcel with the peer's answers.
 
     Raises:
         UnusableError: The peer takes nothing of it.
         OSError: A file cannot be read.
     """
-    parcel = parcel.chosen(_accepted_group(peer, parcel))
+    parcel = parcel.chosen(_accepted_group(scp, parcel))
     for item in parcel.items:
         if item.settled:
             continue
         if stopping():
             break
-        answer = peer.store(item.path, item.transfer_syntax_uid, item.sop_class_uid)
+        answer = scp.store(item.path, item.transfer_syntax_uid, item.sop_class_uid)
         parcel = parcel.with_item(item.answered(answer))
         if answer.status is None:
             break
@@ -110,8 +110,8 @@ def _attempt(node: Node, held: Claim, load: _Load, line: Line) -> tuple[Parcel, 
         destination = _destination(settings, load)
         calling = destination.calling_ae_title or settings.receiver.ae_title
         with kept(node, held, settings.delivery.lease_s) as lost:
-            peer = line.peer(destination, calling, load.proposal)
-            parcel = _send(parcel, peer, lambda: node.stopping() or lost.is_set())
+            scp = line.scp(destination, calling, load.proposal)
+            parcel = _send(parcel, scp, lambda: node.stopping() or lost.is_set())
     except UnusableError as error:
         return parcel, str(error), True
     except (UnavailableError, OSError) as error:
@@ -163,9 +163,9 @@ def _read_parcel(session: Session, settings: Settings, row: Delivery) -> Parcel:
     return Parcel(row.group, choices)
 
 
-def _accepted_group(peer: Peer, parcel: Parcel) -> str:
+def _accepted_group(scp: StorageScp, parcel: Parcel) -> str:
     accepted = (
-        group for group, items in parcel.choices.items() if all(peer.accepts(i.sop_class_uid) for i in items)
+        group for group, items in parcel.choices.items() if all(scp.accepts(i.sop_class_uid) for i in items)
     )
     return next(accepted, parcel.group)
 

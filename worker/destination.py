@@ -4,25 +4,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
-from struct import pack
 from typing import Final, Self
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, build_context, evt
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import _config, build_context
 from pynetdicom.association import Association
-from pynetdicom.events import EventHandlerType
 from pynetdicom.presentation import PresentationContext
 
-from lungnode.errors import UnavailableError, UnusableError
+from lungnode.scu.association import associated
 from lungnode.settings import Destination
-from worker.answers import keep_answers
 
-_VERIFICATION: Final = UID("1.2.840.10008.1.1")  # Source: PS3.4 A.4
 _UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122  # Source: PS3.7 Annex C.5.6
-_REJECTED_PERMANENT: Final = 1  # Source: PS3.8 9.3.4, A-ASSOCIATE-RJ, Result
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,7 @@ class Answer:
     comment: str = ""  # Error Comment (0000,0902)
 
 
-class Peer:
+class StorageScp:
     """An open association with a destination."""
 
     def __init__(self, association: Association) -> None:
@@ -82,9 +76,9 @@ def _uncompressed(path: Path) -> Dataset:
 
 
 @contextmanager
-def associated(
+def storing(
     destination: Destination, calling_ae_title: str, proposed: dict[str, set[str]]
-) -> Iterator[Peer]:
+) -> Iterator[StorageScp]:
     """Hold an association while the block runs; every step has the destination's time limit.
 
     Args:
@@ -98,8 +92,8 @@ def associated(
     """
     # Without this, pynetdicom decodes and encodes each file again; what we committed is what is sent.
     _config.STORE_SEND_CHUNKED_DATASET = True
-    with _association(destination, calling_ae_title, _contexts(proposed)) as association:
-        yield Peer(association)
+    with associated(destination, calling_ae_title, _contexts(proposed)) as association:
+        yield StorageScp(association)
 
 
 class Line:
@@ -108,7 +102,7 @@ class Line:
     def __init__(self) -> None:
         """Be closed."""
         self._open = ExitStack()
-        self._peer: Peer | None = None
+        self._scp: StorageScp | None = None
 
     def __enter__(self) -> Self:
         """Still be closed."""
@@ -118,38 +112,19 @@ class Line:
         """Release the association."""
         self._open.close()
 
-    def peer(
+    def scp(
         self, destination: Destination, calling_ae_title: str, proposed: Callable[[], dict[str, set[str]]]
-    ) -> Peer:
+    ) -> StorageScp:
         """Return the peer; the association is made if there is none, or none any more.
 
         Raises:
             UnavailableError: No association for now.
             UnusableError: The peer will never accept it.
         """
-        if self._peer is None or not self._peer.is_there:
+        if self._scp is None or not self._scp.is_there:
             self._open.close()
-            self._peer = self._open.enter_context(associated(destination, calling_ae_title, proposed()))
-        return self._peer
-
-
-def echo(destination: Destination, calling_ae_title: str) -> None:
-    """Ask a destination for an answer (C-ECHO).
-
-    Raises:
-        UnavailableError: It gave none.
-        UnusableError: It refuses us.
-    """
-    with _association(destination, calling_ae_title, [build_context(_VERIFICATION)]) as association:
-        status = association.send_c_echo().get("Status")
-    if status != 0:
-        answer = "no answer" if status is None else f"status 0x{status:04X}"
-        raise UnavailableError(f"{describe(destination)} gave {answer} to a C-ECHO.")
-
-
-def describe(destination: Destination) -> str:
-    """Name a destination in a sentence."""
-    return f"Destination {destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"
+            self._scp = self._open.enter_context(storing(destination, calling_ae_title, proposed()))
+        return self._scp
 
 
 def _contexts(proposed: dict[str, set[str]]) -> list[PresentationContext]:
@@ -161,62 +136,3 @@ def _contexts(proposed: dict[str, set[str]]) -> list[PresentationContext]:
         ]
         contexts.append(build_context(sop_class_uid, list(_UNCOMPRESSED)))
     return contexts
-
-
-@contextmanager
-def _association(
-    destination: Destination, calling_ae_title: str, contexts: list[PresentationContext]
-) -> Iterator[Association]:
-    entity = AE(ae_title=calling_ae_title)
-    for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
-        setattr(entity, name, destination.timeout_s)
-    with ExitStack() as line:
-        handlers: list[EventHandlerType] = [
-            (evt.EVT_CONN_OPEN, keep_answers),
-            (evt.EVT_CONN_OPEN, _prepare, [destination.timeout_s, line]),
-        ]
-        try:
-            association = entity.associate(
-                destination.host, destination.port, contexts, destination.ae_title, evt_handlers=handlers
-            )
-        except OSError as error:  # the host's name does not resolve
-            raise UnavailableError(f"{describe(destination)} cannot be reached: {error}.") from error
-        if not association.is_established:
-            raise _refusal(association, destination)
-        try:
-            yield association
-        finally:
-            _end(association)
-
-
-def _prepare(event: evt.Event, timeout_s: float, line: ExitStack) -> None:
-    """Limit the silence on a new connection, and have it closed in the end.
-
-    pynetdicom's own limits do not cover a peer that stops in the middle of a PDU or no longer reads, and it
-    leaves the socket open where the peer hung up first.
-    """
-    transport = event.assoc.dul.socket
-    if transport is None or transport.socket is None:
-        return
-    limit = pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
-    transport.socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
-    transport.socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
-    line.callback(transport.socket.close)
-
-
-def _end(association: Association) -> None:
-    if association.is_established:
-        association.release()
-    if not association.is_released:
-        association.abort()
-
-
-def _refusal(association: Association, destination: Destination) -> UnavailableError | UnusableError:
-    rejection = association.acceptor.primitive
-    if association.is_rejected and rejection is not None:
-        text = f"{describe(destination)} rejected the association: {rejection.reason_str}."
-        return UnusableError(text) if rejection.result == _REJECTED_PERMANENT else UnavailableError(text)
-    if association.rejected_contexts and not association.accepted_contexts:
-        names = ", ".join(sorted({UID(c.abstract_syntax or "").name for c in association.rejected_contexts}))
-        return UnusableError(f"{describe(destination)} accepts none of: {names}.")
-    return UnavailableError(f"{describe(destination)} cannot be reached, or gave no answer in time.")

@@ -20,8 +20,8 @@ from lungnode.cli._fast import chosen
 from lungnode.errors import LungnodeError, SettingsError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
+from lungnode.scu.association import echo
 from lungnode.settings import Destination, Settings
-from worker.destination import echo
 
 _LOCK_WAIT_S = 2.0
 _NO_DESTINATION = "Add a [[destinations]] table with name, ae_title, host and port to the settings file."

@@ -6,8 +6,9 @@ from pathlib import Path
 from pydicom.filereader import read_file_meta_info
 
 from lungnode.errors import UnusableError
+from lungnode.scu.association import describe
 from lungnode.settings import Destination
-from worker.destination import associated, describe
+from worker.destination import storing
 
 
 def send(destination: Destination, calling_ae_title: str, paths: Sequence[Path]) -> int:
@@ -23,9 +24,9 @@ def send(destination: Destination, calling_ae_title: str, paths: Sequence[Path])
     proposed: dict[str, set[str]] = {}
     for sop_class_uid, transfer_syntax_uid in kinds.values():
         proposed.setdefault(sop_class_uid, set()).add(transfer_syntax_uid)
-    with associated(destination, calling_ae_title, proposed) as peer:
+    with storing(destination, calling_ae_title, proposed) as scp:
         for path, (sop_class_uid, transfer_syntax_uid) in kinds.items():
-            answer = peer.store(path, transfer_syntax_uid, sop_class_uid)
+            answer = scp.store(path, transfer_syntax_uid, sop_class_uid)
             if answer.status != 0:
                 said = "gave no answer" if answer.status is None else f"answered 0x{answer.status:04X}"
                 raise UnusableError(f"{describe(destination)} {said} to {path.name}.")

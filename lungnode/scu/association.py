@@ -1,0 +1,110 @@
+"""Associations that we open: every step has the peer's time limit, every failure is a sentence."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
+from struct import pack
+from typing import Final
+
+from pydicom.uid import UID
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.events import EventHandlerType
+from pynetdicom.presentation import PresentationContext
+
+from lungnode.errors import UnavailableError, UnusableError
+from lungnode.scu.answers import keep_answers
+from lungnode.settings import Destination, Peer
+
+_VERIFICATION: Final = UID("1.2.840.10008.1.1")  # Source: PS3.4 A.4
+_REJECTED_PERMANENT: Final = 1  # Source: PS3.8 9.3.4, A-ASSOCIATE-RJ, Result
+
+
+@contextmanager
+def associated(
+    peer: Peer, calling_ae_title: str, contexts: list[PresentationContext]
+) -> Iterator[Association]:
+    """Hold an association while the block runs; every step has the peer's time limit.
+
+    Args:
+        peer: Whom to call.
+        calling_ae_title: Our AE title.
+        contexts: The presentation contexts to propose.
+
+    Raises:
+        UnavailableError: No association for now.
+        UnusableError: The peer will never accept it.
+    """
+    entity = AE(ae_title=calling_ae_title)
+    for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
+        setattr(entity, name, peer.timeout_s)
+    with ExitStack() as line:
+        handlers: list[EventHandlerType] = [
+            (evt.EVT_CONN_OPEN, keep_answers),
+            (evt.EVT_CONN_OPEN, _prepare, [peer.timeout_s, line]),
+        ]
+        try:
+            association = entity.associate(
+                peer.host, peer.port, contexts, peer.ae_title, evt_handlers=handlers
+            )
+        except OSError as error:  # the host's name does not resolve
+            raise UnavailableError(f"{describe(peer)} cannot be reached: {error}.") from error
+        if not association.is_established:
+            raise _refusal(association, peer)
+        try:
+            yield association
+        finally:
+            _end(association)
+
+
+def echo(peer: Peer, calling_ae_title: str) -> None:
+    """Ask a peer for an answer (C-ECHO).
+
+    Raises:
+        UnavailableError: It gave none.
+        UnusableError: It refuses us.
+    """
+    with associated(peer, calling_ae_title, [build_context(_VERIFICATION)]) as association:
+        status = association.send_c_echo().get("Status")
+    if status != 0:
+        answer = "no answer" if status is None else f"status 0x{status:04X}"
+        raise UnavailableError(f"{describe(peer)} gave {answer} to a C-ECHO.")
+
+
+def describe(peer: Peer) -> str:
+    """Name a peer in a sentence."""
+    kind = "Destination" if isinstance(peer, Destination) else "Peer"
+    return f"{kind} {peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
+
+
+def _prepare(event: evt.Event, timeout_s: float, line: ExitStack) -> None:
+    """Limit the silence on a new connection, and have it closed in the end.
+
+    pynetdicom's own limits do not cover a peer that stops in the middle of a PDU or no longer reads, and it
+    leaves the socket open where the peer hung up first.
+    """
+    transport = event.assoc.dul.socket
+    if transport is None or transport.socket is None:
+        return
+    limit = pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
+    transport.socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
+    transport.socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
+    line.callback(transport.socket.close)
+
+
+def _end(association: Association) -> None:
+    if association.is_established:
+        association.release()
+    if not association.is_released:
+        association.abort()
+
+
+def _refusal(association: Association, peer: Peer) -> UnavailableError | UnusableError:
+    rejection = association.acceptor.primitive
+    if association.is_rejected and rejection is not None:
+        text = f"{describe(peer)} rejected the association: {rejection.reason_str}."
+        return UnusableError(text) if rejection.result == _REJECTED_PERMANENT else UnavailableError(text)
+    if association.rejected_contexts and not association.accepted_contexts:
+        names = ", ".join(sorted({UID(c.abstract_syntax or "").name for c in association.rejected_contexts}))
+        return UnusableError(f"{describe(peer)} accepts none of: {names}.")
+    return UnavailableError(f"{describe(peer)} cannot be reached, or gave no answer in time.")
