@@ -2,6 +2,7 @@
 
 from db.models.audit import AuditEvent
 from db.models.base import Base, UtcDateTime
+from db.models.changes import Correction, Erasure, Withdrawal
 from db.models.labels import Label, LabelSource, LabelValue, TestSet, TestSetMember
 from db.models.registry import ModelState, RegisteredModel, ShadowResult
 from db.models.studies import (
@@ -22,9 +23,11 @@ __all__ = [
     "AssociationStudy",
     "AuditEvent",
     "Base",
+    "Correction",
     "Delivery",
     "DeliveryState",
     "Disposition",
+    "Erasure",
     "Instance",
     "Label",
     "LabelSource",
@@ -39,4 +42,5 @@ __all__ = [
     "TestSet",
     "TestSetMember",
     "UtcDateTime",
+    "Withdrawal",
 ]

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from db.models.base import Base
 
 if TYPE_CHECKING:
+    from db.models.changes import Correction
     from db.models.labels import Label
     from db.models.work import Analysis
 
@@ -19,6 +20,7 @@ class StudyState(StrEnum):
 
     RECEIVING = "receiving"
     COMPLETE = "complete"
+    WITHDRAWN = "withdrawn"  # rejection notes named all of its slices
 
 
 class Disposition(StrEnum):
@@ -27,6 +29,7 @@ class Disposition(StrEnum):
     ARCHIVED = "archived"
     CONFLICT = "conflict"  # same SOP Instance UID as another, other pixels: kept beside it, never analysed
     OWN_OUTPUT = "own_output"  # one of our results came back
+    WITHDRAWN = "withdrawn"  # a rejection note named it: kept, never analysed
 
 
 class Study(Base):
@@ -52,10 +55,15 @@ class Study(Base):
     completeness: Mapped[str] = mapped_column(String(255), default="")  # as of the last revision
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime] = mapped_column(index=True)  # when its last new instance was received
+    hold: Mapped[str] = mapped_column(String(255), default="")  # why it must not be deleted; "" when it may
+    expired: Mapped[str] = mapped_column(String(255), default="")  # who asked to delete it: a rejection note
+    files_deleted_at: Mapped[datetime | None]  # by retention; its rows stay
+    files_deleted_by: Mapped[str] = mapped_column(String(255), default="")  # a sentence: why
 
     instances: Mapped[list["Instance"]] = relationship(back_populates="study")
     analyses: Mapped[list["Analysis"]] = relationship(back_populates="study")
     labels: Mapped[list["Label"]] = relationship(back_populates="study", order_by="Label.id")
+    corrections: Mapped[list["Correction"]] = relationship(back_populates="study", order_by="Correction.id")
 
 
 class Instance(Base):
@@ -85,6 +93,7 @@ class Instance(Base):
     revision: Mapped[int | None]  # the study's revision that first held it; empty while receiving
     association_id: Mapped[str] = mapped_column(String(64), default="")  # which brought it; "" when unknown
     received_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]  # when retention deleted its file; empty while the archive has it
 
     study: Mapped[Study] = relationship(back_populates="instances")
 

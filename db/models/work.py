@@ -25,7 +25,7 @@ class AnalysisState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """pending -> sending -> stored -> committed | refused (permanent) | dead."""
+    """pending -> sending -> stored -> committed | refused (permanent) | dead | withdrawn (never sent)."""
 
     PENDING = "pending"
     SENDING = "sending"
@@ -33,6 +33,7 @@ class DeliveryState(StrEnum):
     COMMITTED = "committed"
     REFUSED = "refused"
     DEAD = "dead"
+    WITHDRAWN = "withdrawn"  # its result does not count any more, so it is not sent
 
 
 class Analysis(Base):
@@ -68,6 +69,7 @@ class Analysis(Base):
     error: Mapped[str] = mapped_column(Text, default="")  # traceback of the last failure
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)  # series choice, coverage, slices
     phases: Mapped[dict[str, Any]] = mapped_column(default=dict)  # seconds by phase
+    withdrawn: Mapped[str] = mapped_column(Text, default="")  # why its results do not count any more
 
     study: Mapped["Study"] = relationship(back_populates="analyses")
     outputs: Mapped[list["Output"]] = relationship(back_populates="analysis", order_by="Output.id")
@@ -88,6 +90,7 @@ class Output(Base):
     path: Mapped[str] = mapped_column(Text)  # below the outputs
     size: Mapped[int] = mapped_column(BigInteger)
     digest: Mapped[str] = mapped_column(String(64))
+    deleted_at: Mapped[datetime | None]  # when retention deleted its file
 
     analysis: Mapped[Analysis] = relationship(back_populates="outputs")
 
