@@ -4,7 +4,7 @@ import json
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -50,14 +50,19 @@ class Orthanc:
         with urlopen(f"http://127.0.0.1:{self.http_port}/instances/{identifier}/file", timeout=10) as answer:
             return bytes(answer.read())
 
+    def keep(self, *paths: Path) -> None:
+        """Store files there, as a modality does."""
+        command = ("storescu", "-aec", "ORTHANC", "127.0.0.1", str(self.dicom_port), *map(str, paths))
+        subprocess.run(command, check=True, env={"TCP_NODELAY": "1"}, timeout=120)
+
     def studies(self) -> set[str]:
         """Return all Study Instance UIDs."""
         return {each["MainDicomTags"]["StudyInstanceUID"] for each in self.get("studies?expand")}
 
 
 @contextmanager
-def running_orthanc(folder: Path) -> Iterator[Orthanc]:
-    """Run Orthanc while the block runs."""
+def running_orthanc(folder: Path, destinations: Mapping[str, int] | None = None) -> Iterator[Orthanc]:
+    """Run Orthanc while the block runs; `destinations` are ports of the AE titles it may move to."""
     program = shutil.which("Orthanc")
     if program is None:
         pytest.skip("Orthanc is absent: apt install orthanc")
@@ -70,6 +75,10 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         "DicomAet": "ORTHANC",
         "DicomPort": orthanc.dicom_port,
         "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
+        "DicomModalities": {ae: [ae, "127.0.0.1", port] for ae, port in (destinations or {}).items()},
         "HttpPort": orthanc.http_port,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,

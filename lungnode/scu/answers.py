@@ -31,6 +31,8 @@ class Answers(Queue[_Message]):
 def keep_answers(event: evt.Event) -> None:
     """Give a new connection such a queue: a handler of EVT_CONN_OPEN.
 
-    A request of the peer is no longer served then. None may come: we propose no role but SCU.
+    A request of the peer is then served only by whoever waits for answers: pynetdicom does so for the C-STORE
+    sub-operations of a C-GET, in the thread that asked. No other request may come, for of all other SOP
+    classes we propose to be SCU alone.
     """
     event.assoc.dimse.msg_queue = Answers()

@@ -1,6 +1,6 @@
 """Associations that we open: every step has the peer's time limit, every failure is a sentence."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
 from struct import pack
@@ -10,6 +10,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import EventHandlerType
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from lungnode.errors import UnavailableError, UnusableError
@@ -22,7 +23,12 @@ _REJECTED_PERMANENT: Final = 1  # Source: PS3.8 9.3.4, A-ASSOCIATE-RJ, Result
 
 @contextmanager
 def associated(
-    peer: Peer, calling_ae_title: str, contexts: list[PresentationContext]
+    peer: Peer,
+    calling_ae_title: str,
+    contexts: list[PresentationContext],
+    *,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[EventHandlerType] = (),
 ) -> Iterator[Association]:
     """Hold an association while the block runs; every step has the peer's time limit.
 
@@ -30,6 +36,8 @@ def associated(
         peer: Whom to call.
         calling_ae_title: Our AE title.
         contexts: The presentation contexts to propose.
+        roles: What we are of the SOP classes that we do not only use; see `keep_answers`.
+        handlers: What serves the peer's requests meanwhile.
 
     Raises:
         UnavailableError: No association for now.
@@ -39,13 +47,14 @@ def associated(
     for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
         setattr(entity, name, peer.timeout_s)
     with ExitStack() as line:
-        handlers: list[EventHandlerType] = [
+        every: list[EventHandlerType] = [
             (evt.EVT_CONN_OPEN, keep_answers),
             (evt.EVT_CONN_OPEN, _prepare, [peer.timeout_s, line]),
+            *handlers,
         ]
         try:
             association = entity.associate(
-                peer.host, peer.port, contexts, peer.ae_title, evt_handlers=handlers
+                peer.host, peer.port, contexts, peer.ae_title, ext_neg=list(roles), evt_handlers=every
             )
         except OSError as error:  # the host's name does not resolve
             raise UnavailableError(f"{describe(peer)} cannot be reached: {error}.") from error

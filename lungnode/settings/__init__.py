@@ -6,7 +6,7 @@ Every field is described here once; `docs/operations.md` lists them and a test c
 
 from lungnode.settings.node import Settings
 from lungnode.settings.parts import AETitle, Network
-from lungnode.settings.peers import Destination, OutputKind, Peer
+from lungnode.settings.peers import Destination, OutputKind, Peer, QueryModel
 from lungnode.settings.reading import load_settings
 from lungnode.settings.receiver import ReceiverSettings
 from lungnode.settings.rules import Rule
@@ -21,6 +21,7 @@ __all__ = [
     "Network",
     "OutputKind",
     "Peer",
+    "QueryModel",
     "ReceiverSettings",
     "Rule",
     "Settings",

@@ -7,6 +7,7 @@ from pydantic import Field
 from lungnode.settings.parts import AETitle, Frozen
 
 OutputKind = Literal["sr", "sc", "pm"]
+QueryModel = Literal["none", "study_root", "patient_root"]
 
 
 class Peer(Frozen):
@@ -21,6 +22,10 @@ class Peer(Frozen):
     )
     timeout_s: float = Field(
         30.0, gt=0, description="seconds without an answer before an attempt is given up"
+    )
+    query: QueryModel = Field(
+        "none",
+        description="how it may be asked (C-FIND): study_root, patient_root; none: not at all",
     )
 
 
