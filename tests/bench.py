@@ -16,12 +16,12 @@ from db.session import transaction
 from lungnode.model_folder import Decision, ModelInfo
 from lungnode.recipe import Input, Recipe
 from lungnode.runtime import ClassMaps, Probabilities, Slices
-from lungnode.settings import AnalysisSettings, Destination, Rule, Settings
+from lungnode.settings import AnalysisSettings, Destination, DicomDestination, Rule, Settings
 from worker.hold import Node
 from worker.run import Analyst
 
 NOON: Final = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
-PACS: Final = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104)
+PACS: Final = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from lungnode.settings import Settings
 from tests.command_line import CommandLine
 
 if TYPE_CHECKING:
+    from tests.couriers import MakeCourier
     from tests.spooling import ClerkNode
 
 SHARED_DATA: Final = Path(__file__).resolve().parents[2] / "shared/data"
@@ -123,6 +124,17 @@ def clerk_node(engine: Engine, tmp_path: Path) -> "ClerkNode":
     from tests.spooling import ClerkNode  # noqa: PLC0415 - so that other tests need not load the clerk
 
     return ClerkNode(engine, Settings(data=tmp_path / "data"))
+
+
+@pytest.fixture
+def courier(tmp_path: Path) -> Iterator["MakeCourier"]:
+    """Makes couriers on SQLite: delivery knows no dialect."""
+    from tests.couriers import courier_maker  # noqa: PLC0415 - so that other tests need not load the courier
+
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    yield courier_maker(engine, tmp_path)
+    engine.dispose()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from lungnode.cli.check import rule_of
 from lungnode.errors import UnusableError
 from lungnode.model_folder import MANIFEST_FILE
 from lungnode.phantom import phantom_study
-from lungnode.settings import Destination, ReceiverSettings, Rule, Settings
+from lungnode.settings import DicomDestination, Peer, ReceiverSettings, Rule, SenderDestination, Settings
 from tests.bench import Bench
 from tests.model_folders import Registry
 from tests.nodes import command, embedded_broker, variables
@@ -24,7 +24,7 @@ from tests.nodes import command, embedded_broker, variables
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
-PACS = Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104, timeout_s=1)
+PACS = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104, timeout_s=1)
 
 
 def checks(data: Path, **values: Any) -> dict[str, Check]:
@@ -48,6 +48,17 @@ def test_a_destination_named_twice_is_wrong(tmp_path: Path) -> None:
         checks(tmp_path, destinations=(PACS, PACS))["settings"].message
         == "Destination 'PACS' is named twice."
     )
+
+
+def test_results_that_go_back_to_the_sender_need_addresses_of_senders(tmp_path: Path) -> None:
+    back = SenderDestination(name="back", kind="sender")
+    scanner = Peer(name="scanner", ae_title="CT_1", host="127.0.0.1", port=104)
+
+    without = checks(tmp_path, destinations=(back,))["destination back"]
+    with_one = checks(tmp_path, destinations=(back,), peers=(scanner,))["destination back"]
+
+    assert (without.status, with_one.status) == (Status.WRONG, Status.OK)
+    assert with_one.message == "Results go back to the sender if it is one of: CT_1."
 
 
 def test_a_rule_that_sends_to_nobody_is_wrong(tmp_path: Path) -> None:

@@ -60,6 +60,14 @@ def test_a_settings_file_that_is_named_and_missing_is_wrong_use(
             "There is no setting receiver.prt; docs/operations.md lists all of them.",
         ),
         ('[[destinations]]\nname = "pacs"\n', "Setting destinations.0.ae_title is missing."),
+        (
+            '[[destinations]]\nname = "back"\nkind = "sender"\nhost = "10.0.0.5"\n',
+            "There is no setting destinations.0.host; docs/operations.md lists all of them.",
+        ),
+        (
+            '[[destinations]]\nname = "fax"\nkind = "fax"\n',
+            "Setting destinations.0: There are these kinds of destination: dicom, sender.",
+        ),
     ],
 )
 def test_an_unknown_or_missing_setting_is_one_sentence(

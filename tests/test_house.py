@@ -1,9 +1,10 @@
 """The house rules that no linter checks: documents that tell the truth, locks that name nobody."""
 
 import re
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -19,16 +20,24 @@ OPERATIONS = (ROOT / "docs/operations.md").read_text()
 
 
 def every_setting(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
-    """List (dotted name, description) of every leaf setting."""
-    rows = []
+    """List (dotted name, description) of every leaf setting; kinds of one table share some."""
+    rows: dict[tuple[str, str], None] = {}
     for name, field in model.model_fields.items():
-        part: Any = getattr(field.annotation, "__args__", (field.annotation,))[0]
         if field.description is not None:
-            rows.append((prefix + name, field.description))
+            rows[prefix + name, field.description] = None
         else:
-            assert issubclass(part, BaseModel), f"{prefix}{name} has no description"
-            rows += every_setting(part, f"{prefix}{name}.")
-    return rows
+            parts = list(models_in(field.annotation))
+            assert parts, f"{prefix}{name} has no description"
+            rows |= dict.fromkeys(row for part in parts for row in every_setting(part, f"{prefix}{name}."))
+    return list(rows)
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Find the tables that a setting consists of, whatever is around them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from models_in(inner)
 
 
 @pytest.mark.parametrize(("name", "description"), every_setting(Settings))

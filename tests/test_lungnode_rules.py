@@ -2,7 +2,7 @@ import pytest
 
 from lungnode.errors import SettingsError
 from lungnode.rules import DEFAULT_RULE, Facts, destinations_of, first_match, keywords_of, rule_named
-from lungnode.settings import Destination, Rule, Settings
+from lungnode.settings import DicomDestination, Rule, Settings
 
 FACTS = Facts(
     calling_ae_title="CT_01",
@@ -83,7 +83,7 @@ def test_a_rule_that_is_gone_leaves_the_defaults() -> None:
 
 def test_results_go_to_the_destinations_of_the_rule_or_to_all() -> None:
     pacs, archive = (
-        Destination(name=name, ae_title=name.upper(), host="127.0.0.1", port=104)
+        DicomDestination(name=name, ae_title=name.upper(), host="127.0.0.1", port=104)
         for name in ("pacs", "archive")
     )
     rules = (Rule(name="one", destinations=("archive",)), Rule(name="none", destinations=()))

@@ -21,7 +21,7 @@ from lungnode.cli._sender import send
 from lungnode.model_folder import SHIPPED_MODEL, describe_model
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.phantom.study import Patient
-from lungnode.settings import Destination
+from lungnode.settings import DicomDestination
 from tests.command_line import CommandLine, Result
 from tests.nodes import children, lungnode, stop, variables, wait_for
 
@@ -85,7 +85,7 @@ class Story:
     def send(self, study: PhantomStudy, calling: str) -> None:
         """Send a study to the node as a scanner would."""
         port = json.loads((self.data / "receiver.json").read_text())["port"]
-        node = Destination(name="node", ae_title="LUNGNODE", host="127.0.0.1", port=port)
+        node = DicomDestination(name="node", ae_title="LUNGNODE", host="127.0.0.1", port=port)
         send(node, calling, study.paths)
 
     def analysed(self, seed: int) -> tuple[Analysis, Dataset]:

@@ -7,7 +7,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 from pynetdicom import AE, evt
 from pynetdicom.events import EventHandlerType
 
-from lungnode.settings import Destination
+from lungnode.settings import DicomDestination
 from worker.destination import storing
 
 
@@ -41,7 +41,7 @@ def instance(path: Path) -> Path:
 
 
 @contextmanager
-def pacs() -> Iterator[Destination]:
+def pacs() -> Iterator[DicomDestination]:
     """A Storage SCP that answers everything with success."""
     entity = AE(ae_title="PACS")
     entity.add_supported_context(SecondaryCaptureImageStorage)
@@ -49,7 +49,7 @@ def pacs() -> Iterator[Destination]:
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     assert server is not None
     try:
-        yield Destination(
+        yield DicomDestination(
             name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout_s=2
         )
     finally:

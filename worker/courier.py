@@ -13,11 +13,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from db.models import Analysis, Delivery, DeliveryState
+from db.models import Analysis, Delivery, DeliveryState, Study
 from db.session import transaction
 from db.work import DELIVERIES, Claim, Retry, claim, fail, finish, give_back
 from lungnode.errors import UnavailableError, UnusableError
-from lungnode.settings import Destination, Settings
+from lungnode.settings import DicomDestination, Settings
+from worker.addressing import addressed, destination_named
 from worker.destination import Line, StorageScp
 from worker.hold import Node, kept, new_owner
 from worker.parcel import Item, Meaning, Parcel, groups_to_choose_from, recalled
@@ -61,6 +62,7 @@ class _Load:
     """What one delivery sends, and what follows it over the same association."""
 
     destination: str
+    sender: tuple[str, str]  # AE title and address of who sent the study
     parcel: Parcel
     followers: tuple[Parcel, ...]
 
@@ -139,7 +141,9 @@ def _record(session: Session, node: Node, held: Claim, parcel: Parcel, reason: s
 def _read_load(session: Session, settings: Settings, row: Delivery) -> _Load:
     after = select(Delivery).where(*_beside(row), Delivery.id > row.id, Delivery.state.in_(_UNFINISHED))
     followers = (_read_parcel(session, settings, each) for each in session.scalars(after))
-    return _Load(row.destination, _read_parcel(session, settings, row), tuple(followers))
+    study = session.get_one(Study, session.get_one(Analysis, row.analysis_id).study_id)
+    sender = (study.calling_ae_title, study.address)
+    return _Load(row.destination, sender, _read_parcel(session, settings, row), tuple(followers))
 
 
 def _read_parcel(session: Session, settings: Settings, row: Delivery) -> Parcel:
@@ -170,13 +174,10 @@ def _accepted_group(scp: StorageScp, parcel: Parcel) -> str:
     return next(accepted, parcel.group)
 
 
-def _destination(settings: Settings, load: _Load) -> Destination:
+def _destination(settings: Settings, load: _Load) -> DicomDestination:
     if not load.parcel.choices:
         raise UnusableError(f"The analysis has no output {load.parcel.group!r}.")
-    for destination in settings.destinations:
-        if destination.name == load.destination:
-            return destination
-    raise UnusableError(f"The settings name no destination {load.destination!r} any more.")
+    return addressed(settings, destination_named(settings, load.destination), *load.sender)
 
 
 def _is_behind(session: Session, row: Delivery) -> bool:

@@ -13,7 +13,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from lungnode.scu.association import associated
-from lungnode.settings import Destination
+from lungnode.settings import DicomDestination
 
 _UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122  # Source: PS3.7 Annex C.5.6
@@ -77,7 +77,7 @@ def _uncompressed(path: Path) -> Dataset:
 
 @contextmanager
 def storing(
-    destination: Destination, calling_ae_title: str, proposed: dict[str, set[str]]
+    destination: DicomDestination, calling_ae_title: str, proposed: dict[str, set[str]]
 ) -> Iterator[StorageScp]:
     """Hold an association while the block runs; every step has the destination's time limit.
 
@@ -113,7 +113,10 @@ class Line:
         self._open.close()
 
     def scp(
-        self, destination: Destination, calling_ae_title: str, proposed: Callable[[], dict[str, set[str]]]
+        self,
+        destination: DicomDestination,
+        calling_ae_title: str,
+        proposed: Callable[[], dict[str, set[str]]],
     ) -> StorageScp:
         """Return the peer; the association is made if there is none, or none any more.
 

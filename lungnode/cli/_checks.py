@@ -21,7 +21,7 @@ from lungnode.errors import LungnodeError, SettingsError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
 from lungnode.scu.association import echo
-from lungnode.settings import Destination, Settings
+from lungnode.settings import DicomDestination, SenderDestination, Settings
 
 _LOCK_WAIT_S = 2.0
 _NO_DESTINATION = "Add a [[destinations]] table with name, ae_title, host and port to the settings file."
@@ -60,7 +60,10 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield from _shadow(settings)
     yield _receiver(settings, running=running)
     for destination in settings.destinations:
-        yield _destination(settings, destination)
+        if isinstance(destination, SenderDestination):
+            yield _senders(settings, destination)
+        else:
+            yield _destination(settings, destination)
     if not settings.destinations:
         yield Check("destinations", Status.WARNING, "Results go nowhere.", _NO_DESTINATION)
 
@@ -210,7 +213,7 @@ def _receiver(settings: Settings, *, running: bool) -> Check:
         mend = "Look into the node's log for what the receiver says."
         return Check("receiver", Status.WRONG, "The node runs and its receiver does not.", mend)
     host = "127.0.0.1" if own.host in ("0.0.0.0", "::", "") else own.host  # noqa: S104 - compared, not bound
-    itself = Destination(name="itself", ae_title=own.ae_title, host=host, port=port, timeout_s=5.0)
+    itself = DicomDestination(name="itself", ae_title=own.ae_title, host=host, port=port, timeout_s=5.0)
     return _echo("receiver", itself, own.ae_title, "Allow our own AE title and address to look by itself.")
 
 
@@ -225,13 +228,22 @@ def _port_is_free(host: str, port: int) -> Check:
     return Check("receiver", Status.OK, f"{host} port {port} can be opened; the node does not run.")
 
 
-def _destination(settings: Settings, destination: Destination) -> Check:
+def _destination(settings: Settings, destination: DicomDestination) -> Check:
     calling = destination.calling_ae_title or settings.receiver.ae_title
     mend = f"Check address and AE titles on both sides; the peer must know us as {calling}."
     return _echo(f"destination {destination.name}", destination, calling, mend)
 
 
-def _echo(name: str, peer: Destination, calling_ae_title: str, mend: str) -> Check:
+def _senders(settings: Settings, destination: SenderDestination) -> Check:
+    name = f"destination {destination.name}"
+    if not settings.peers:
+        mend = "Add a [[peers]] table with name, ae_title, host and port for each sender."
+        return Check(name, Status.WRONG, "Results go back to the sender, and no peer has an address.", mend)
+    known = ", ".join(sorted({peer.ae_title for peer in settings.peers}))
+    return Check(name, Status.OK, f"Results go back to the sender if it is one of: {known}.")
+
+
+def _echo(name: str, peer: DicomDestination, calling_ae_title: str, mend: str) -> Check:
     try:
         echo(peer, calling_ae_title)
     except LungnodeError as error:

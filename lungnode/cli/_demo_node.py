@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lungnode.errors import UnavailableError
-from lungnode.settings import Destination
+from lungnode.settings import DicomDestination
 from lungnode.supervisor import start_child
 
 _T = TypeVar("_T")
@@ -56,11 +56,11 @@ class DemoNode:
         """What the stand-in PACS got."""
         return self.folder / "pacs"
 
-    def receiver(self) -> Destination:
+    def receiver(self) -> DicomDestination:
         """Wait for the node's receiver and return how to call it."""
         address = self.data / "receiver.json"
         port = self.wait_for(lambda: _port(address), _START_S, "its receiver")
-        return Destination(name="demo", ae_title="LUNGNODE", host="127.0.0.1", port=port)
+        return DicomDestination(name="demo", ae_title="LUNGNODE", host="127.0.0.1", port=port)
 
     def wait_for(self, look: Callable[[], _T | None], limit_s: float, what: str) -> _T:
         """Look until there is something.

@@ -7,11 +7,11 @@ from pydicom.filereader import read_file_meta_info
 
 from lungnode.errors import UnusableError
 from lungnode.scu.association import describe
-from lungnode.settings import Destination
+from lungnode.settings import DicomDestination
 from worker.destination import storing
 
 
-def send(destination: Destination, calling_ae_title: str, paths: Sequence[Path]) -> int:
+def send(destination: DicomDestination, calling_ae_title: str, paths: Sequence[Path]) -> int:
     """Send all DICOM files of `paths` and return how many there were.
 
     Raises:

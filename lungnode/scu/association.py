@@ -15,7 +15,7 @@ from pynetdicom.presentation import PresentationContext
 
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.scu.answers import keep_answers
-from lungnode.settings import Destination, Peer
+from lungnode.settings import DicomDestination, Peer
 
 _VERIFICATION: Final = UID("1.2.840.10008.1.1")  # Source: PS3.4 A.4
 _REJECTED_PERMANENT: Final = 1  # Source: PS3.8 9.3.4, A-ASSOCIATE-RJ, Result
@@ -82,7 +82,7 @@ def echo(peer: Peer, calling_ae_title: str) -> None:
 
 def describe(peer: Peer) -> str:
     """Name a peer in a sentence."""
-    kind = "Destination" if isinstance(peer, Destination) else "Peer"
+    kind = "Destination" if isinstance(peer, DicomDestination) else "Peer"
     return f"{kind} {peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
 
 

@@ -4,9 +4,16 @@ A variable overrides the file; nested names join with two underscores: `LUNGNODE
 Every field is described here once; `docs/operations.md` lists them and a test compares the two.
 """
 
+from lungnode.settings.destinations import (
+    Destination,
+    DicomDestination,
+    DicomObjects,
+    OutputKind,
+    SenderDestination,
+)
 from lungnode.settings.node import Settings
 from lungnode.settings.parts import AETitle, Network
-from lungnode.settings.peers import Destination, OutputKind, Peer, QueryModel
+from lungnode.settings.peers import Peer, QueryModel
 from lungnode.settings.reading import load_settings
 from lungnode.settings.receiver import ReceiverSettings
 from lungnode.settings.rules import Rule
@@ -18,12 +25,15 @@ __all__ = [
     "ClerkSettings",
     "DeliverySettings",
     "Destination",
+    "DicomDestination",
+    "DicomObjects",
     "Network",
     "OutputKind",
     "Peer",
     "QueryModel",
     "ReceiverSettings",
     "Rule",
+    "SenderDestination",
     "Settings",
     "load_settings",
 ]

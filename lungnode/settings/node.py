@@ -14,7 +14,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from lungnode.settings.peers import Destination, Peer
+from lungnode.settings.destinations import Destination
+from lungnode.settings.peers import Peer
 from lungnode.settings.receiver import ReceiverSettings
 from lungnode.settings.rules import Rule
 from lungnode.settings.work import AnalysisSettings, ClerkSettings, DeliverySettings

@@ -1,4 +1,4 @@
-"""Other applications: those that send, that are asked, and that receive results."""
+"""Other DICOM applications: those that send, and those that are asked."""
 
 from typing import Literal
 
@@ -6,7 +6,6 @@ from pydantic import Field
 
 from lungnode.settings.parts import AETitle, Frozen
 
-OutputKind = Literal["sr", "sc", "pm"]
 QueryModel = Literal["none", "study_root", "patient_root"]
 
 
@@ -27,14 +26,3 @@ class Peer(Frozen):
         "none",
         description="how it may be asked (C-FIND): study_root, patient_root; none: not at all",
     )
-
-
-class Destination(Peer):
-    """A PACS that receives results."""
-
-    outputs: tuple[OutputKind, ...] = Field(
-        ("sr", "sc"), description="what to send, in this order: sr, sc, pm"
-    )
-    multi_frame: bool = Field(False, description="one multi-frame Secondary Capture instead of single ones")
-    keep_character_set: bool = Field(False, description="encode text as the source did, not as ISO_IR 192")
-    not_applicable: bool = Field(False, description="also send a report for a study that is no chest CT")

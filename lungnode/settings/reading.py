@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from lungnode.errors import SettingsError
+from lungnode.settings.destinations import KINDS
 from lungnode.settings.node import PREFIX, Settings
 
 # Kubernetes tells every pod of a service that is called lungnode: these are its variables, not ours.
@@ -51,9 +52,11 @@ def _check_variables(environment: Mapping[str, str]) -> None:
 def _sentence(error: ValidationError) -> str:
     """Say what is wrong with the first setting that is."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "settings"
+    # A place among destinations names their kind as well, which is no level of the file.
+    where = ".".join(str(part) for part in first["loc"] if part not in KINDS) or "settings"
     if first["type"] == "extra_forbidden":
         return f"There is no setting {where}; docs/operations.md lists all of them."
     if first["type"] == "missing":
         return f"Setting {where} is missing."
-    return f"Setting {where}: {first['msg']} (got {first.get('input')!r})."
+    got = "" if isinstance(first.get("input"), dict) else f" (got {first.get('input')!r})"
+    return f"Setting {where}: {first['msg']}{got}."

@@ -1,0 +1,62 @@
+"""Where results go, a class for each kind of destination: nonsense is refused when settings are read."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from lungnode.settings.parts import Frozen
+from lungnode.settings.peers import Peer
+
+OutputKind = Literal["sr", "sc", "pm"]
+_KIND: Final = "dicom: by C-STORE; sender: by C-STORE to the peer that sent the study"
+
+
+class Delivered(Frozen):
+    """What all kinds have in common."""
+
+    name: str = Field(min_length=1, description="name that rules and the command line use")
+    not_applicable: bool = Field(False, description="also send a report for a study that is no chest CT")
+    timeout_s: float = Field(
+        30.0, gt=0, description="seconds without an answer before an attempt is given up"
+    )
+
+
+class DicomObjects(Delivered):
+    """A destination that keeps DICOM objects."""
+
+    outputs: tuple[OutputKind, ...] = Field(
+        ("sr", "sc"), description="what to send, in this order: sr, sc, pm"
+    )
+    multi_frame: bool = Field(False, description="one multi-frame Secondary Capture instead of single ones")
+    keep_character_set: bool = Field(False, description="encode text as the source did, not as ISO_IR 192")
+
+
+class DicomDestination(DicomObjects, Peer):
+    """A PACS that receives results by C-STORE."""
+
+    kind: Literal["dicom"] = Field("dicom", description=_KIND)
+
+
+class SenderDestination(DicomObjects):
+    """Whoever sent the study, if `[[peers]]` has an address for its AE title."""
+
+    kind: Literal["sender"] = Field(description=_KIND)
+
+    def at(self, peer: Peer) -> DicomDestination:
+        """Return the destination that `peer` is."""
+        return DicomDestination.model_validate({**dict(peer), **dict(self), "kind": "dicom"})
+
+
+def _kind(value: Any) -> Any:
+    return value.get("kind", "dicom") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+KINDS: Final = ("dicom", "sender")
+Destination = Annotated[
+    Annotated[DicomDestination, Tag("dicom")] | Annotated[SenderDestination, Tag("sender")],
+    Discriminator(
+        _kind,
+        custom_error_type="kind",
+        custom_error_message=f"There are these kinds of destination: {', '.join(KINDS)}",
+    ),
+]

@@ -1,0 +1,96 @@
+"""Peers that accept a connection and then do what no peer should."""
+
+import socket
+import struct
+from collections.abc import Callable
+from threading import active_count
+from time import monotonic, sleep
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import RLELossless
+
+from db.models import DeliveryState, Output
+from db.session import transaction
+from tests.couriers import Courier, MakeCourier, dimse, hostile
+
+
+def accept_association(connection: socket.socket) -> None:
+    """Answer an A-ASSOCIATE-RQ by hand: the first context in its first transfer syntax."""
+    head = connection.recv(6, socket.MSG_WAITALL)
+    connection.recv(struct.unpack(">L", head[2:])[0], socket.MSG_WAITALL)
+
+    def item(kind: int, content: bytes) -> bytes:
+        return struct.pack(">BBH", kind, 0, len(content)) + content
+
+    context = item(0x21, b"\x01\0\0\0" + item(0x40, RLELossless.encode()))
+    user = item(0x50, item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3"))
+    fixed = struct.pack(">HH16s16s32x", 1, 0, b"PACS".ljust(16), b"LUNGNODE".ljust(16))
+    body = fixed + item(0x10, b"1.2.840.10008.3.1.1.1") + context + user
+    connection.sendall(struct.pack(">BBL", 2, 0, len(body)) + body)
+
+
+def say_nothing(_connection: socket.socket) -> None:
+    pass
+
+
+def answer_the_association_with_half_a_pdu(connection: socket.socket) -> None:
+    connection.sendall(b"\x02\0\0\0\0\xb8\0\x01")
+
+
+def accept_and_then_read_nothing(connection: socket.socket) -> None:
+    accept_association(connection)
+
+
+def accept_and_answer_with_half_a_pdu(connection: socket.socket) -> None:
+    accept_association(connection)
+    connection.sendall(b"\x04\0\0\0\0\x64\0")
+
+
+def accept_and_talk_nonsense(connection: socket.socket) -> None:
+    accept_association(connection)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def accept_and_hang_up(connection: socket.socket) -> None:
+    accept_association(connection)
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        say_nothing,
+        answer_the_association_with_half_a_pdu,
+        accept_and_then_read_nothing,
+        accept_and_answer_with_half_a_pdu,
+        accept_and_talk_nonsense,
+        accept_and_hang_up,
+    ],
+)
+@pytest.mark.timeout(20)
+def test_a_hostile_peer_costs_one_attempt_and_no_thread(
+    courier: MakeCourier, behave: Callable[[socket.socket], None]
+) -> None:
+    threads = active_count()
+
+    with hostile(behave) as port:
+        node, (sc,) = courier(port, "sc")
+        make_large(node, "sc")  # more than the buffers of both sides hold
+        node.destination = dimse(port, timeout_s=0.5)
+        node.deliver(sc)
+
+    row = node.row(sc)
+    assert (row.state, row.attempts, row.lease_owner) == (DeliveryState.PENDING, 1, "")
+    deadline = monotonic() + 10
+    while active_count() > threads and monotonic() < deadline:
+        sleep(0.02)  # the association's own threads notice its end within their time limits
+    assert active_count() == threads
+
+
+def make_large(courier: Courier, group: str) -> None:
+    with transaction(courier.engine) as session:
+        path = courier.folder / "outputs" / session.query(Output).filter_by(group=group).one().path
+    ds = dcmread(path)
+    ds.private_block(0x0099, "TEST", create=True).add_new(0x01, "OB", bytes(30_000_000))
+    ds.save_as(path)

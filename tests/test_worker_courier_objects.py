@@ -1,0 +1,87 @@
+"""What arrives: the bytes that were composed, in the class and transfer syntax that the peer takes."""
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.filebase import DicomBytesIO
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+
+from db.models import DeliveryState
+from tests.couriers import ALL, NOON, MakeCourier, dimse, encoded, pacs
+
+
+def test_a_stored_report_arrives_byte_for_byte(courier: MakeCourier) -> None:
+    with pacs() as peer:
+        node, (sr,) = courier(peer.port, "sr")
+        node.deliver(sr)
+
+    row = node.row(sr)
+    assert (row.state, row.attempts, row.reason, row.finished_at) == (DeliveryState.STORED, 1, "", NOON)
+    assert [record["status"] for record in row.instances] == ["0x0000"]
+    assert [data for _, _, data in peer.stored] == [encoded(node, "sr")]
+
+
+def test_a_compressed_capture_arrives_byte_for_byte_where_the_peer_takes_it(courier: MakeCourier) -> None:
+    with pacs() as peer:
+        node, (sc,) = courier(peer.port, "sc")
+        node.deliver(sc)
+
+    assert [(syntax, data) for _, syntax, data in peer.stored] == [(RLELossless, encoded(node, "sc"))]
+
+
+def test_a_compressed_capture_is_decompressed_for_a_peer_that_takes_no_other(courier: MakeCourier) -> None:
+    with pacs({SecondaryCaptureImageStorage: (ImplicitVRLittleEndian,)}) as peer:
+        node, (sc,) = courier(peer.port, "sc")
+        node.deliver(sc)
+
+    uid, syntax, data = peer.stored[0]
+    received = dcmread(DicomBytesIO(data), force=True)
+    assert (node.row(sc).state, syntax) == (DeliveryState.STORED, ImplicitVRLittleEndian)
+    assert received.PixelData == np.arange(16 * 16 * 3, dtype=np.uint16).astype(np.uint8).tobytes()
+    assert received.SOPInstanceUID == uid == node.row(sc).instances[0]["sop_instance_uid"]
+
+
+@pytest.mark.parametrize(
+    ("taken", "group"),
+    [
+        ((EnhancedSRStorage, ComprehensiveSRStorage, Comprehensive3DSRStorage), "sr"),
+        ((EnhancedSRStorage, ComprehensiveSRStorage), "sr-comp"),
+        ((EnhancedSRStorage,), "sr-enh"),
+    ],
+)
+def test_a_report_goes_in_the_best_class_that_the_peer_takes(
+    courier: MakeCourier, taken: tuple[str, ...], group: str
+) -> None:
+    with pacs(dict.fromkeys(taken, ALL)) as peer:
+        node, (sr,) = courier(peer.port, "sr")
+        node.deliver(sr)
+
+    assert (node.row(sr).state, node.row(sr).group) == (DeliveryState.STORED, group)
+    assert [data for _, _, data in peer.stored] == [encoded(node, group)]
+
+
+def test_the_class_of_a_report_never_changes_once_it_was_sent(courier: MakeCourier) -> None:
+    with pacs(dict.fromkeys((ComprehensiveSRStorage,), ALL), "", 0xA700) as poor, pacs() as rich:
+        node, (sr,) = courier(poor.port, "sr")
+        node.deliver(sr)
+        node.destination, node.now = dimse(rich.port), node.row(sr).due_at
+        node.deliver(sr)
+
+    assert node.row(sr).state == DeliveryState.STORED
+    assert [data for _, _, data in rich.stored] == [encoded(node, "sr-comp")]
+
+
+def test_a_peer_that_takes_no_class_of_report_has_refused_it(courier: MakeCourier) -> None:
+    with pacs({SecondaryCaptureImageStorage: ALL}) as peer:
+        node, (sr,) = courier(peer.port, "sr")
+        node.deliver(sr)
+
+    assert node.row(sr).state == DeliveryState.REFUSED
+    assert "accepts none of: Comprehensive 3D SR Storage" in node.row(sr).reason
