@@ -22,6 +22,7 @@ WAL_WAIT_S: Final = 5.0  # for another program to switch a new file to WAL, whic
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Programs that start together upgrade one after the other; the number is arbitrary, the same in all of them.
 _UPGRADE_LOCK: Final = 5_864_230_911
+_ONLY_READS: Final = "lungnode_only_reads"
 
 
 def open_engine(url: str, lock_wait_s: float = LOCK_WAIT_S) -> Engine:
@@ -67,8 +68,9 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _begin_immediately(connection: Any) -> None:
     # A deferred transaction that reads first and writes later fails at once with "database is locked",
-    # whatever the timeout; an immediate one waits its turn.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # whatever the timeout; an immediate one waits its turn. One that only reads need not wait for writers.
+    only_reads = connection.get_execution_options().get(_ONLY_READS, False)
+    connection.exec_driver_sql("BEGIN DEFERRED" if only_reads else "BEGIN IMMEDIATE")
 
 
 def upgrade(engine: Engine) -> None:
@@ -107,6 +109,23 @@ def transaction(engine: Engine) -> Iterator[Session]:
         UnavailableError: The database cannot be reached or stays locked.
     """
     with _translated(engine), sessionmaker(engine, expire_on_commit=False).begin() as session:
+        yield session
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """Yield a session that sees one state of the database and waits for no writer; it must not write.
+
+    Raises:
+        UnavailableError: The database cannot be reached.
+    """
+    options: dict[str, Any] = {_ONLY_READS: True}
+    if engine.dialect.name == "postgresql":
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with (
+        _translated(engine),
+        sessionmaker(engine.execution_options(**options), expire_on_commit=False).begin() as session,
+    ):
         yield session
 
 

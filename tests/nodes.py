@@ -70,9 +70,9 @@ def command(data: Path, *arguments: str) -> Sequence[str]:
 
 
 def variables(environment: dict[str, str] | None = None) -> dict[str, str]:
-    """Return the environment without the settings of whoever runs the tests."""
+    """Return the environment without the settings of whoever runs the tests; the web only if asked for."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LUNGNODE_")}
-    return clean | (environment or {})
+    return clean | {"LUNGNODE_WEB__ENABLED": "false", "LUNGNODE_WEB__PORT": "0"} | (environment or {})
 
 
 def stop(process: "subprocess.Popen[bytes]", limit_s: float = 15.0) -> int:

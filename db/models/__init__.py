@@ -1,5 +1,6 @@
 """The tables."""
 
+from db.models.accounts import Account, ApiToken, OidcFlow, Role, SignInFailure, WebSession
 from db.models.audit import AuditEvent
 from db.models.base import Base, UtcDateTime
 from db.models.changes import Correction, Erasure, Withdrawal
@@ -17,8 +18,10 @@ from db.models.studies import (
 from db.models.work import Analysis, AnalysisState, Delivery, DeliveryState, Output
 
 __all__ = [
+    "Account",
     "Analysis",
     "AnalysisState",
+    "ApiToken",
     "AssociationRecord",
     "AssociationStudy",
     "AuditEvent",
@@ -33,14 +36,18 @@ __all__ = [
     "LabelSource",
     "LabelValue",
     "ModelState",
+    "OidcFlow",
     "Output",
     "Quarantined",
     "RegisteredModel",
+    "Role",
     "ShadowResult",
+    "SignInFailure",
     "Study",
     "StudyState",
     "TestSet",
     "TestSetMember",
     "UtcDateTime",
+    "WebSession",
     "Withdrawal",
 ]

@@ -24,6 +24,7 @@ COMMAND_MODULES: Final = (
     "check",
     "receive",
     "clerk",
+    "web",
     "worker",
     "classify",
     "studies",
@@ -35,6 +36,7 @@ COMMAND_MODULES: Final = (
     "models",
     "phantom",
     "database",
+    "users",
 )
 
 EVERYWHERE: Final = ("--data", "--config", "--debug")  # accepted before and after the command's name

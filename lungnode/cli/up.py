@@ -12,7 +12,7 @@ from typing import Final
 import typer
 
 from lungnode.cli import settings_of
-from lungnode.settings import Settings
+from lungnode.settings import Settings, WebSettings
 from lungnode.supervisor import Role, Supervisor, sole_owner
 
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up(context: typer.Context) -> None:
-    """Run the whole node on this machine: receiver, clerk, workers, embedded broker and database."""
+    """Run the whole node on this machine: receiver, clerk, workers, web, embedded broker and database."""
     from db.session import open_engine, upgrade  # noqa: PLC0415 - see the module of the command line
 
     settings = settings_of(context)
@@ -50,7 +50,8 @@ _PROGRAMS: Final = (
 
 def _roles(settings: Settings) -> list[Role]:
     itself = (sys.executable, "-m", "lungnode")
-    roles = [Role(" ".join(arguments), (*itself, *arguments)) for arguments in _PROGRAMS]
+    programs = (*_PROGRAMS, ("web",)) if settings.web.enabled else _PROGRAMS
+    roles = [Role(" ".join(arguments), (*itself, *arguments)) for arguments in programs]
     if settings.broker_url is not None:
         return roles
     from lungnode.broker import broker_command, prepare_socket  # noqa: PLC0415 - only where it is embedded
@@ -74,7 +75,19 @@ def _announcer(settings: Settings, address: Path) -> Callable[[], None]:
         typer.echo(
             f"Lungnode receives as {receiver.ae_title} on {receiver.host} port {port} and keeps its data in "
             f"{settings.data}.\nResults go to {names or 'nowhere: the settings name no destination'}.\n"
+            f"{_web(settings.web)}"
             "For research use only, not for diagnosis. Ctrl-C stops it."
         )
 
     return announce
+
+
+def _web(web: WebSettings) -> str:
+    """Say where the web is, as a line."""
+    if not web.enabled:
+        return ""
+    scheme = "https" if web.certificate else "http"
+    return (
+        f"The web is at {scheme}://{web.host}:{web.port}/; `lungnode users add NAME --role admin` makes the "
+        "first account.\n"
+    )

@@ -17,6 +17,7 @@ from lungnode.settings.peers import Peer, QueryModel
 from lungnode.settings.reading import load_settings
 from lungnode.settings.receiver import ReceiverSettings
 from lungnode.settings.rules import Rule
+from lungnode.settings.web import OidcSettings, WebSettings
 from lungnode.settings.work import AnalysisSettings, ClerkSettings, DeliverySettings
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "DicomDestination",
     "DicomObjects",
     "Network",
+    "OidcSettings",
     "OutputKind",
     "Peer",
     "QueryModel",
@@ -35,5 +37,6 @@ __all__ = [
     "Rule",
     "SenderDestination",
     "Settings",
+    "WebSettings",
     "load_settings",
 ]

@@ -18,6 +18,7 @@ from lungnode.settings.destinations import Destination
 from lungnode.settings.peers import Peer
 from lungnode.settings.receiver import ReceiverSettings
 from lungnode.settings.rules import Rule
+from lungnode.settings.web import WebSettings
 from lungnode.settings.work import AnalysisSettings, ClerkSettings, DeliverySettings
 
 PREFIX: Final = "LUNGNODE_"
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     clerk: ClerkSettings = ClerkSettings()
     analysis: AnalysisSettings = AnalysisSettings()
     delivery: DeliverySettings = DeliverySettings()
+    web: WebSettings = WebSettings()
     peers: tuple[Peer, ...] = ()
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = ()

@@ -1,0 +1,47 @@
+"""The web application, made of its parts."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from anyio.to_thread import current_default_thread_limiter
+from fastapi import FastAPI
+
+from daemon.web import health, rendering, sign_in
+from daemon.web.guard import Guard
+from daemon.web.headers import SecurityHeaders
+from daemon.web.node import WebNode
+from daemon.web.pages import PAGES
+from daemon.web.problems import add_handlers
+from lungnode import __version__
+
+# Requests served at once. Each has at most one connection to the database, and SQLAlchemy's pool has 15.
+THREADS: Final = 12
+ROUTERS: Final = (rendering.router, health.router, sign_in.router, *PAGES)
+
+
+def make_app(node: WebNode) -> FastAPI:
+    """Return the application; nothing is connected yet."""
+    app = FastAPI(
+        title="Lungnode",
+        version=__version__,
+        description="A DICOM AI node for chest CT. For research use only, not for diagnostic use.",
+        openapi_url=None,  # its pages for people load scripts from other hosts
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.node = node
+    app.add_middleware(Guard)
+    app.add_middleware(SecurityHeaders)
+    add_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    current_default_thread_limiter().total_tokens = THREADS
+    yield
+    app.state.node.engine.dispose()

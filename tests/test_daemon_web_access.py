@@ -1,0 +1,151 @@
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from daemon.web.app import ROUTERS
+from daemon.web.permissions import Permission
+from db.session import open_engine, upgrade
+from tests.web import Web
+
+# Every route, and what it takes. A route that is not here fails the test.
+PUBLIC = {
+    "GET /static/{name:path}",
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /sign-in",
+    "POST /sign-in",
+}
+NEEDS = {
+    "POST /sign-out": "view",
+    "GET /": "view",
+    "GET /studies/{study_instance_uid}": "view",
+    "GET /models": "view",
+    "GET /upload": "upload",
+    "GET /operations": "operate",
+    "GET /audit": "administer",
+    "GET /users": "administer",
+}
+ROLES = {
+    "viewer": {"view"},
+    "reader": {"view", "judge", "upload", "store"},
+    "admin": {str(each) for each in Permission},
+}
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    folder = tmp_path_factory.mktemp("web")
+    engine = open_engine(f"sqlite:///{folder / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    yield Web(engine, folder)
+    engine.dispose()
+
+
+def routes() -> dict[str, APIRoute]:
+    found = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    return {f"{method} {route.path}": route for route in found for method in route.methods or ()}
+
+
+def needed(route: APIRoute) -> str:
+    """What the route's dependency asks for; empty without one."""
+
+    def look(dependant: Any) -> str:
+        own = str(getattr(dependant.call, "permission", ""))
+        return own or next(filter(None, map(look, dependant.dependencies)), "")
+
+    return look(route.dependant)
+
+
+def test_every_route_takes_what_the_table_says(web: Web) -> None:
+    assert len(web.app.routes) == len(ROUTERS)
+    assert {name: needed(route) for name, route in routes().items()} == dict.fromkeys(PUBLIC, "") | NEEDS
+
+
+@pytest.mark.parametrize("role", ["", *ROLES])
+def test_nobody_reaches_what_is_not_theirs(web: Web, role: str) -> None:
+    may = ROLES.get(role, set())
+    wrong = {}
+    for name, permission in NEEDS.items():
+        browser = web.browser(role)
+        method, path = name.split()
+        path = path.replace("{study_instance_uid}", "1.2.3")
+        status = browser.send(method, path).status_code
+        refused = status == 403 if role else status in (303, 401)
+        if refused == (permission in may):
+            wrong[name] = status
+
+    assert wrong == {}
+
+
+def test_a_token_reaches_what_its_scopes_and_its_accounts_role_have_in_common(web: Web) -> None:
+    narrow, wide = web.program("admin", "upload"), web.program("viewer", *Permission)
+
+    assert [narrow.get(path).status_code for path in ("/upload", "/models")] == [200, 403]
+    assert [wide.get(path).status_code for path in ("/upload", "/models")] == [403, 200]
+
+
+def test_a_token_that_expired_was_revoked_or_never_was_opens_nothing(web: Web) -> None:
+    program = web.program("admin", *Permission)
+    assert program.get("/models").status_code == 200
+    web.clock.pass_s(86_401)
+
+    assert program.get("/models").status_code == 303
+    assert web.browser().get("/models", headers={"Authorization": "Bearer lungnode_x"}).status_code == 303
+
+
+def test_pages_allow_no_other_host_no_frame_and_are_not_kept(web: Web) -> None:
+    answer = web.browser("admin").get("/")
+
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "strict-transport-security" not in answer.headers
+
+
+def test_static_files_have_names_that_change_with_them_and_nothing_else_is_served(web: Web) -> None:
+    browser = web.browser()
+    page = browser.get("/sign-in").text
+    address = page.split('rel="stylesheet" href="')[1].split('"')[0]
+
+    style = browser.get(address)
+
+    assert (style.status_code, style.headers["content-type"]) == (200, "text/css; charset=utf-8")
+    assert style.headers["cache-control"] == "public, max-age=31536000, immutable"
+    for path in (
+        "/static/lungnode.css",
+        "/static/..%2fapp.py",
+        "/static/%2e%2e/app.py",
+        "/static//etc/passwd",
+    ):
+        assert browser.get(f"/static/{path}").status_code == 404
+
+
+def test_no_page_has_a_script_or_a_style_of_its_own() -> None:
+    folder = Path("daemon/web/templates")
+    for path in folder.rglob("*.html"):
+        text = path.read_text().replace('<script src="', "").replace("></script>", "")
+        assert "<script" not in text, path
+        assert "<style" not in text, path
+        assert " style=" not in text, path
+        assert not re.search(r"\son\w+=", text), path
+
+
+def test_what_goes_wrong_is_a_page_for_people_and_a_problem_for_programs(web: Web) -> None:
+    browser = web.browser("viewer")
+
+    page, problem = browser.get("/nowhere"), browser.get("/api/nowhere")
+
+    assert (page.status_code, "<h1>Not Found</h1>" in page.text) == (404, True)
+    assert problem.headers["content-type"] == "application/problem+json"
+    assert problem.json() == {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "Not Found",
+    }
