@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 from pydicom import Dataset
+from pydicom.uid import CTImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.events import EventHandlerType
 
@@ -104,14 +105,26 @@ class ScriptedPacs:
 
 
 @contextmanager
-def scripted_pacs(script: Script, *classes: str) -> Iterator[ScriptedPacs]:
-    """Run such a peer while the block runs; `classes` are supported instead of both models of C-FIND."""
+def scripted_pacs(
+    script: Script, *classes: str, handlers: Sequence[EventHandlerType] = (), sends: bool = True
+) -> Iterator[ScriptedPacs]:
+    """Run such a peer while the block runs.
+
+    Args:
+        script: Its answers to a C-FIND.
+        classes: What it supports, instead of both models of C-FIND.
+        handlers: Serve other requests.
+        sends: Whether it takes us for a Storage SCP when we say so.
+    """
     entity = AE(ae_title="PACS")
     for uid in classes or FIND_MODELS.values():
-        entity.add_supported_context(uid)
+        if uid == CTImageStorage and sends:
+            entity.add_supported_context(uid, scu_role=False, scp_role=True)
+        else:
+            entity.add_supported_context(uid)
     pacs = ScriptedPacs(script)
-    handlers: list[EventHandlerType] = [(evt.EVT_C_FIND, pacs.on_find)]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    every: list[EventHandlerType] = [(evt.EVT_C_FIND, pacs.on_find), *handlers]
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=every)
     assert server is not None
     pacs.port = server.server_address[1]
     try:

@@ -5,10 +5,8 @@ The states of PS3.8 9.2 are the order of the calls: `_await_request` is Sta2, `_
 """
 
 import logging
-import os
 import socket
 import time
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -41,7 +39,7 @@ from daemon.receiver.pdu import (
     encode_release_response,
 )
 from daemon.receiver.seats import Seats
-from daemon.receiver.spool import AssociationIdentity, AssociationOutcome, SpoolFolder
+from daemon.receiver.spool import AssociationOutcome, SpoolFolder, identify
 from daemon.receiver.store import Storage
 from daemon.receiver.tally import Tally
 from daemon.receiver.wire import Wire
@@ -169,7 +167,8 @@ class Association:
         accepted = {
             context.context_id: context for context in contexts if context.result == ContextResult.ACCEPTANCE
         }
-        self._folder = SpoolFolder(self._node.settings.spool, self._identify(request))
+        identity = identify(request.calling_ae_title, request.called_ae_title, self._address)
+        self._folder = SpoolFolder(self._node.settings.spool, identity)
         origin = Origin(request.calling_ae_title, request.called_ae_title)
         storage = Storage(self._folder, self._node.disk, origin)
         self._messages = Messages(self._wire, accepted, storage, request.maximum_length)
@@ -195,18 +194,6 @@ class Association:
             first.abstract_syntax,
             first.transfer_syntax,
             first.result.name,
-        )
-
-    def _identify(self, request: AssociateRequest) -> AssociationIdentity:
-        opened_at = datetime.now(UTC)
-        return AssociationIdentity(
-            id=f"{opened_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:16]}",
-            host=socket.gethostname(),
-            process=os.getpid(),
-            calling_ae_title=request.calling_ae_title,
-            called_ae_title=request.called_ae_title,
-            address=self._address,
-            opened_at=opened_at.isoformat(),
         )
 
     def _transfer(self) -> Ending:

@@ -3,9 +3,11 @@
 import fcntl
 import json
 import os
+import socket
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -36,6 +38,20 @@ class AssociationIdentity:
     called_ae_title: str
     address: str
     opened_at: str
+
+
+def identify(calling_ae_title: str, called_ae_title: str, address: str) -> AssociationIdentity:
+    """Name an association that begins now, in this process."""
+    opened_at = datetime.now(UTC)
+    return AssociationIdentity(
+        id=f"{opened_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:16]}",
+        host=socket.gethostname(),
+        process=os.getpid(),
+        calling_ae_title=calling_ae_title,
+        called_ae_title=called_ae_title,
+        address=address,
+        opened_at=opened_at.isoformat(),
+    )
 
 
 class InstanceFile:

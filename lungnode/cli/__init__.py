@@ -29,6 +29,7 @@ COMMAND_MODULES: Final = (
     "classify",
     "studies",
     "deliveries",
+    "pull",
     "labels",
     "train",
     "evaluate",

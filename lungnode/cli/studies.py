@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 studies = typer.Typer(help="List, show and look after studies.", no_args_is_help=True)
 Uid = Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID.")]
-_DATES: Final = re.compile(r"\d{8}(-(\d{8})?)?|-\d{8}")
+DATES: Final = re.compile(r"\d{8}(-(\d{8})?)?|-\d{8}")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -64,7 +64,7 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     _check("state", state, list(StudyState))
     _check("verdict", verdict, list(Verdict))
-    if date and not _DATES.fullmatch(date):
+    if date and not DATES.fullmatch(date):
         raise typer.BadParameter(f"{date}: a date is YYYYMMDD, a range 20260101-20260131.")
     wanted = StudyFilter("", patient, accession, date, sender, state, verdict, limit)
     with transaction(open_database(settings_of(context))) as session:

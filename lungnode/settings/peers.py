@@ -7,6 +7,7 @@ from pydantic import Field
 from lungnode.settings.parts import AETitle, Frozen
 
 QueryModel = Literal["none", "study_root", "patient_root"]
+Retrieval = Literal["none", "move", "get"]
 
 
 class Peer(Frozen):
@@ -25,4 +26,11 @@ class Peer(Frozen):
     query: QueryModel = Field(
         "none",
         description="how it may be asked (C-FIND): study_root, patient_root; none: not at all",
+    )
+    retrieve: Retrieval = Field(
+        "none",
+        description="how it may be fetched from: move (C-MOVE to us), get (C-GET); none: not at all",
+    )
+    retrieve_timeout_s: float = Field(
+        300.0, gt=0, description="seconds that a retrieval may be silent; tapes are slow"
     )
