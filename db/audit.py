@@ -1,15 +1,167 @@
-"""Who did what; the caller owns the transaction."""
+"""Who did what: events are rows, written in the transaction of the change; the caller owns it.
 
-import getpass
+The clerk makes the message of each and chains them (`db/audit_chain.py`). Details and descriptions hold no
+name and no ID of a patient: those are in the message alone, as far as `audit.patients` allows.
+"""
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import AuditEvent
+from db.models import AssociationRecord, AssociationStudy, AuditEvent, Delivery, Instance, Quarantined, Study
+from lungnode.audit import codes, events
+from lungnode.audit.events import About, Happening, compose, event_of
+from lungnode.audit.message import Outcome, Participant, Thing, as_json, coded, patient, printable, study
+
+_ACTOR: Final = 255
+_FAILED: Final = ("aborted", "lost")  # outcomes of associations
+
+
+@dataclass(frozen=True)
+class Query:
+    """A C-FIND that was sent."""
+
+    sop_class_uid: str
+    identifier: bytes  # the encoded data set
+    transfer_syntax_uid: str
+    studies: tuple[str, ...] = ()  # Study Instance UIDs that it asked for
 
 
 def record(session: Session, action: str, subject: str, now: datetime, **details: Any) -> None:
-    """Note that this process's account did `action`, "model promoted" for example, to `subject`."""
-    event = AuditEvent(at=now, actor=getpass.getuser(), action=action, subject=subject, details=details)
-    session.add(event)
+    """Note that the account of this process did `action`, "model promoted" for example, to `subject`.
+
+    Args:
+        session: In the transaction of the change.
+        action: One of `lungnode.audit.events.EVENTS`; another becomes an event of our own.
+        subject: What it was done to: a Study Instance UID, a digest, a name.
+        now: When.
+        details: What else is worth knowing.
+    """
+    note(session, Happening(action, subject, now, events.account()), **details)
+
+
+def note(session: Session, happened: Happening, **details: Any) -> None:
+    """Note what somebody else did, or what failed; as `record` does."""
+    event = event_of(happened.action)
+    if event.code == codes.EXPORT:
+        anonymized = details.get("deidentified")
+        things = study_things(session, happened.subject, anonymized=anonymized)
+        happened = replace(happened, by=replace(happened.by, role=coded(codes.SOURCE)))
+        add(session, happened, things, (events.media(str(details.get("folder", ""))),), details)
+        return
+    things = study_things(session, happened.subject) if event.about is About.STUDY else ()
+    add(session, happened, things, details=details)
+
+
+def add(
+    session: Session,
+    happened: Happening,
+    things: Sequence[Thing] = (),
+    others: Sequence[Participant] = (),
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Note an event whose message needs more than a subject."""
+    session.add(
+        AuditEvent(
+            at=happened.at,
+            actor=printable(happened.by.name or happened.by.user)[:_ACTOR],
+            action=happened.action,
+            subject=printable(happened.subject)[:_ACTOR],
+            outcome=happened.outcome,
+            details=details or {},
+            draft=as_json(compose(happened, things, others)),
+        )
+    )
+
+
+def study_things(
+    session: Session,
+    study_instance_uid: str,
+    sop_classes: dict[str, int] | None = None,
+    *,
+    anonymized: bool | None = None,
+) -> tuple[Thing, ...]:
+    """Return a study and its patient, as messages name them; an unknown study has no patient."""
+    row = session.scalar(select(Study).where(Study.study_instance_uid == study_instance_uid))
+    whose = (patient(row.patient_id, row.patient_name),) if row else ()
+    return (study(study_instance_uid, sop_classes, anonymized=anonymized), *whose)
+
+
+def record_received(session: Session, association: AssociationRecord, now: datetime) -> None:
+    """Note what an association that closed has brought: an event a study, and one for what was set aside."""
+    sender = events.peer(association.calling_ae_title, association.address, codes.SOURCE, is_requestor=True)
+    us = events.peer(association.called_ae_title, association.host, codes.DESTINATION)
+    outcome = Outcome.MINOR_FAILURE if association.outcome in _FAILED else Outcome.SUCCESS
+    told = f"The association was {association.outcome}." if outcome else ""
+    details: dict[str, Any] = {"association": association.id, "ended": association.outcome}
+    for uid, new in _brought(session, association.id).items():
+        action = "study received" if new else "study received again"
+        happened = Happening(action, uid, now, sender, outcome, told)
+        things = study_things(session, uid, new)
+        add(session, happened, things, (us,), details | {"instances": sum(new.values())})
+    set_aside = session.scalar(select(func.count()).where(Quarantined.association_id == association.id))
+    if set_aside:
+        told = f"{set_aside} files cannot be indexed and were set aside."
+        happened = Happening("files quarantined", association.id, now, sender, Outcome.MINOR_FAILURE, told)
+        add(session, happened, (), (us,), details | {"files": set_aside})
+
+
+def _brought(session: Session, association_id: str) -> dict[str, dict[str, int]]:
+    """Count the instances that came new with an association, by study and SOP class; copies are not."""
+    carried = select(AssociationStudy.study_instance_uid).where(
+        AssociationStudy.association_id == association_id
+    )
+    found: dict[str, dict[str, int]] = {uid: {} for uid in sorted(session.scalars(carried))}
+    counted = (
+        select(Study.study_instance_uid, Instance.sop_class_uid, func.count())
+        .join(Study, Study.id == Instance.study_id)
+        .where(Instance.association_id == association_id)
+        .group_by(Study.study_instance_uid, Instance.sop_class_uid)
+        .order_by(Instance.sop_class_uid)
+    )
+    for uid, sop_class_uid, count in session.execute(counted):
+        found.setdefault(uid, {})[sop_class_uid] = count
+    return found
+
+
+def record_sent(
+    session: Session, delivery: Delivery, receiver: Participant, sop_classes: Counter[str], now: datetime
+) -> None:
+    """Note that an output group went to a peer, or ended without arriving.
+
+    Args:
+        session: In the transaction that ends the delivery.
+        delivery: What was sent, in its new state.
+        receiver: The destination, in the role of one.
+        sop_classes: How many instances the peer stored, by SOP class.
+        now: When.
+    """
+    uid = delivery.analysis.study.study_instance_uid
+    outcome = Outcome.SUCCESS if sop_classes else Outcome.SERIOUS_FAILURE
+    us = events.program("worker --queue delivery", role=codes.SOURCE)
+    told = "" if sop_classes else f"The delivery is {delivery.state}."
+    happened = Happening("results sent", uid, now, us, outcome, told)
+    details = {"delivery": delivery.id, "destination": delivery.destination, "group": delivery.group}
+    state = {"state": delivery.state, "instances": sop_classes.total()}
+    add(session, happened, study_things(session, uid, dict(sop_classes)), (receiver,), details | state)
+
+
+def record_query(session: Session, responder: Participant, query: Query, now: datetime) -> None:
+    """Note that we asked a peer, in the role of a destination, for something."""
+    us = events.program("find", role=codes.SOURCE)
+    asked = Thing(
+        "2",
+        "3",
+        coded(codes.SOP_CLASS_UID),
+        query.sop_class_uid,
+        query=b64encode(query.identifier).decode(),
+        details={"TransferSyntax": query.transfer_syntax_uid},
+    )
+    happened = Happening("peer queried", query.sop_class_uid, now, us)
+    add(session, happened, (asked,), (responder,), {"peer": responder.user, "studies": list(query.studies)})

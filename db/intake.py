@@ -46,6 +46,14 @@ def mirror_associations(session: Session, rows: Collection[Mapping[str, Any]]) -
     )
 
 
+def still_open(session: Session, association_ids: Collection[str]) -> set[str]:
+    """Return which of these associations are not recorded as closed."""
+    closed = select(AssociationRecord.id).where(
+        AssociationRecord.id.in_(association_ids), AssociationRecord.closed_at.is_not(None)
+    )
+    return set(association_ids) - set(session.scalars(closed))
+
+
 def link_studies(session: Session, pairs: Iterable[tuple[str, str]]) -> None:
     """Record which studies (UIDs) associations (identifiers) carried; a repeat changes nothing."""
     rows = [{"association_id": one, "study_instance_uid": two} for one, two in sorted(set(pairs))]

@@ -28,6 +28,8 @@ _ONLY_READS: Final = "lungnode_only_reads"
 def open_engine(url: str, lock_wait_s: float = LOCK_WAIT_S) -> Engine:
     """Make an engine for `url`; nothing is connected yet.
 
+    Its errors do not quote what a statement was about, for that may be a patient.
+
     Raises:
         SettingsError: It is no URL. Its words are kept out of the message: they may hold a password.
     """
@@ -38,8 +40,8 @@ def open_engine(url: str, lock_wait_s: float = LOCK_WAIT_S) -> Engine:
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
-    engine = create_engine(parsed, connect_args={"timeout": lock_wait_s})
+        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(parsed, connect_args={"timeout": lock_wait_s}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediately)
     return engine

@@ -5,14 +5,22 @@ from pydicom.sr._concepts_dict import concepts
 from pydicom.sr.coding import Code
 
 from lungnode import codes
+from lungnode.audit import codes as audit_codes
 
-OURS = {name: value for name, value in vars(codes).items() if isinstance(value, Code)}
-# Not in pydicom's copy: SNOMED CT and UCUM are larger than what PS3.16 lists, RFC 5646 is no table.
+OURS = {
+    name: value
+    for name, value in (*vars(codes).items(), *vars(audit_codes).items())
+    if isinstance(value, Code)
+}
+# Not in pydicom's copy: SNOMED CT and UCUM are larger than what PS3.16 lists, and the RFCs are not in it.
 LITERAL = {
     "COVID_19": ("840539006", "SCT"),
     "RATIO": ("{0:1}", "UCUM"),
     "PIXELS": ("{pixels}", "UCUM"),
     "ENGLISH": ("en-US", "RFC5646"),
+    "PATIENT_NUMBER": ("2", "RFC-3881"),
+    "USER_IDENTIFIER": ("11", "RFC-3881"),
+    "URI": ("12", "RFC-3881"),
 }
 
 

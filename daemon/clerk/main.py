@@ -12,13 +12,15 @@ from typing import Final
 from sqlalchemy import Engine
 
 from daemon.clerk import spool
+from daemon.clerk.auditing import Auditor
 from daemon.clerk.complete import Completer
 from daemon.clerk.dispatch import Dispatcher
 from daemon.clerk.files import writing_to
 from daemon.clerk.index import BATCH, Indexer
 from daemon.clerk.plan import Received
 from daemon.clerk.spool import Association
-from db import intake
+from db import audit, intake
+from db.models import AssociationRecord
 from db.session import open_engine, transaction, upgrade
 from lungnode.errors import UnavailableError
 from lungnode.queue import open_queue
@@ -104,7 +106,12 @@ class Clerk:
             rows = [{**_row(each, now), "closed_at": now, "outcome": each.outcome} for each in closed]
             with transaction(self._engine) as session:
                 intake.serialise(session)
+                newly = intake.still_open(session, [each.id for each in closed])
                 intake.mirror_associations(session, rows)
+                for each in closed:
+                    if each.id in newly:  # not where a clerk died before it removed the folder
+                        record = session.get_one(AssociationRecord, each.id, populate_existing=True)
+                        audit.record_received(session, record, each.ended_at or now)
         for each in closed:
             spool.remove(each)
             self._mirrored.pop(each.id, None)
@@ -135,11 +142,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clerk, is_work_new = Clerk(engine, settings, stop), threading.Event()
     _prepare(engine, settings, stop)
     # A broker that does not answer keeps a sweep waiting, never the index.
-    with open_queue(settings) as app, ThreadPoolExecutor(1) as pool:
-        sweeping = pool.submit(_sweep, Dispatcher(engine, settings, app), settings, stop, is_work_new)
+    with open_queue(settings) as app, ThreadPoolExecutor(2) as pool:
+        beside = (
+            pool.submit(_sweep, Dispatcher(engine, settings, app), settings, stop, is_work_new),
+            pool.submit(_audit, Auditor(engine, settings), settings, stop),
+        )
         outage = Outage()
         try:
-            while not stop.is_set() and not sweeping.done():
+            while not stop.is_set() and not any(each.done() for each in beside):
                 with outage:
                     if clerk.round():
                         is_work_new.set()
@@ -147,7 +157,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
         finally:
             stop.set()
             is_work_new.set()
-        sweeping.result()
+        for each in beside:
+            each.result()
     engine.dispose()
 
 
@@ -160,6 +171,13 @@ def _sweep(
             dispatcher.sweep(now_utc())
         is_work_new.wait(settings.clerk.sweep_s)
         is_work_new.clear()
+
+
+def _audit(auditor: Auditor, settings: Settings, stop: threading.Event) -> None:
+    outage = Outage()
+    while not stop.wait(settings.clerk.sweep_s):
+        with outage:
+            auditor.round(now_utc())
 
 
 def _prepare(engine: Engine, settings: Settings, stop: threading.Event) -> None:

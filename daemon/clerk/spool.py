@@ -26,6 +26,7 @@ class Association:
     is_open: bool
     outcome: str  # open | released | aborted | lost
     opened_at: datetime
+    ended_at: datetime | None = None  # None: nobody noted it
     host: str = ""
     facts: Facts = field(default_factory=Facts)
 
@@ -79,6 +80,7 @@ def read_association(folder: Path, now: datetime) -> Association:
         is_open=outcome == "open",
         outcome=outcome[:32],
         opened_at=_time(_text(opened, "opened_at")) or changed_at,
+        ended_at=_time(_text(ended, "at")),
         host=_text(opened, "host")[:255],
         facts=facts,
     )

@@ -1,7 +1,7 @@
 """The tables."""
 
 from db.models.accounts import Account, ApiToken, OidcFlow, Role, SignInFailure, WebSession
-from db.models.audit import AuditEvent
+from db.models.audit import AuditBatch, AuditEvent, ForwardState
 from db.models.base import Base, UtcDateTime
 from db.models.changes import Correction, Erasure, Withdrawal
 from db.models.labels import Label, LabelSource, LabelValue, TestSet, TestSetMember
@@ -24,6 +24,7 @@ __all__ = [
     "ApiToken",
     "AssociationRecord",
     "AssociationStudy",
+    "AuditBatch",
     "AuditEvent",
     "Base",
     "Correction",
@@ -31,6 +32,7 @@ __all__ = [
     "DeliveryState",
     "Disposition",
     "Erasure",
+    "ForwardState",
     "Instance",
     "Label",
     "LabelSource",

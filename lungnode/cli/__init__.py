@@ -30,6 +30,7 @@ COMMAND_MODULES: Final = (
     "studies",
     "deliveries",
     "pull",
+    "audit",
     "labels",
     "train",
     "evaluate",

@@ -4,6 +4,7 @@ A variable overrides the file; nested names join with two underscores: `LUNGNODE
 Every field is described here once; `docs/operations.md` lists them and a test compares the two.
 """
 
+from lungnode.settings.audit import AuditSettings, SyslogSettings
 from lungnode.settings.destinations import (
     Destination,
     DicomDestination,
@@ -23,6 +24,7 @@ from lungnode.settings.work import AnalysisSettings, ClerkSettings, DeliverySett
 __all__ = [
     "AETitle",
     "AnalysisSettings",
+    "AuditSettings",
     "ClerkSettings",
     "DeliverySettings",
     "Destination",
@@ -37,6 +39,7 @@ __all__ = [
     "Rule",
     "SenderDestination",
     "Settings",
+    "SyslogSettings",
     "WebSettings",
     "load_settings",
 ]

@@ -14,6 +14,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lungnode.settings.audit import AuditSettings
 from lungnode.settings.destinations import Destination
 from lungnode.settings.peers import Peer
 from lungnode.settings.receiver import ReceiverSettings
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
     analysis: AnalysisSettings = AnalysisSettings()
     delivery: DeliverySettings = DeliverySettings()
     web: WebSettings = WebSettings()
+    audit: AuditSettings = AuditSettings()
     peers: tuple[Peer, ...] = ()
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = ()
