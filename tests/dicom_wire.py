@@ -4,6 +4,7 @@ Independent of the receiver's own codec on purpose: the two are written against 
 """
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -179,6 +180,12 @@ class Peer:
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on; an end without a farewell is an error then."""
+        self.socket = context.wrap_socket(
+            self.socket, server_hostname="localhost", suppress_ragged_eofs=False
+        )
 
     def send(self, data: bytes) -> None:
         """Send all of it."""

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -33,7 +35,8 @@ class RunningReceiver:
     process: subprocess.Popen[bytes]
     data: Path
     log: Path
-    port: int
+    port: int  # 0: it opens none without TLS
+    tls_port: int = 0
 
     @property
     def spool(self) -> Path:
@@ -43,6 +46,16 @@ class RunningReceiver:
     def connect(self) -> Peer:
         """Open a connection."""
         return Peer(self.port)
+
+    def connect_tls(self, context: ssl.SSLContext) -> Peer:
+        """Open a connection with TLS; raises what the handshake raises."""
+        peer = Peer(self.tls_port)
+        try:
+            peer.encrypt(context)
+        except OSError:
+            peer.socket.close()
+            raise
+        return peer
 
     def log_text(self) -> str:
         """What an operator has read so far."""
@@ -72,7 +85,7 @@ def running_receiver(folder: Path, **receiver: Any) -> Iterator[RunningReceiver]
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-c", _PROGRAM], env=environment, stderr=output)
     try:
-        running = RunningReceiver(process, data, log, _port_of(process, log, data))
+        running = RunningReceiver(process, data, log, *_ports_of(process, log, data))
         wait_until(running.children, "no process serves")
         yield running
     finally:
@@ -86,17 +99,18 @@ def running_receiver(folder: Path, **receiver: Any) -> Iterator[RunningReceiver]
 
 
 def _text(value: object) -> str:
-    return json.dumps(value) if isinstance(value, list | tuple) else str(value)
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else str(value)
 
 
-def _port_of(process: subprocess.Popen[bytes], log: Path, data: Path) -> int:
-    marker = "receiver listens on 127.0.0.1 port "
-    wait_until(lambda: marker in log.read_text() or process.poll() is not None, "the receiver does not start")
-    line = next(line for line in log.read_text().splitlines() if marker in line)
+def _ports_of(process: subprocess.Popen[bytes], log: Path, data: Path) -> tuple[int, int]:
     wait_until(
-        lambda: (data / "receiver.json").exists() or "receiver.json" in log.read_text(), "no address file"
+        lambda: (data / "receiver.json").exists() or "receiver.json" in log.read_text() or process.poll(),
+        "the receiver does not start",
     )
-    return int(line.rpartition(" ")[2])
+    found = re.findall(r"receiver listens on 127\.0\.0\.1 port (\d+)( with TLS)?$", log.read_text(), re.M)
+    ports = {kind: int(port) for port, kind in found}
+    assert ports, log.read_text()
+    return ports.get("", 0), ports.get(" with TLS", 0)
 
 
 def wait_until(condition: Callable[[], object], otherwise: str) -> None:

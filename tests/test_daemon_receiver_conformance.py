@@ -38,7 +38,7 @@ def test_every_status_is_listed(status: Status) -> None:
 
 @pytest.mark.parametrize("rejection", Rejection)
 def test_every_rejection_is_listed_with_its_codes(rejection: Rejection) -> None:
-    result, source, reason = rejection.value
+    result, source, reason = rejection.value[:3]
     words = (
         f"{result} {('permanent', 'transient')[result - 1]}",
         f"{source} {('user', 'ACSE', 'presentation')[source - 1]}",

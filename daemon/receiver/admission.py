@@ -1,13 +1,27 @@
-"""Who may associate: called AE title, calling AE title, address; one function, one rejection each."""
+"""Who may associate: called AE title, calling AE title, its certificate, address; one rejection each."""
 
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
 from daemon.receiver.associate import APPLICATION_CONTEXT_NAME, AssociateRequest
 from daemon.receiver.pdu import Rejection
+from lungnode.certificates import bears
 from lungnode.settings import ReceiverSettings
 
 
-def refuse(request: AssociateRequest, address: str, settings: ReceiverSettings) -> Rejection | None:
+@dataclass(frozen=True)
+class Caller:
+    """Where a request comes from."""
+
+    address: str
+    tls_version: str = ""  # empty: no TLS
+    certificate: bytes | None = None  # DER, verified; None: none was shown
+
+    def __str__(self) -> str:
+        return f"{self.address}, {self.tls_version}" if self.tls_version else self.address
+
+
+def refuse(request: AssociateRequest, caller: Caller, settings: ReceiverSettings) -> Rejection | None:
     """Return why this request is rejected, or None.
 
     Source: PS3.8 Table 9-21 for the reasons.
@@ -18,10 +32,17 @@ def refuse(request: AssociateRequest, address: str, settings: ReceiverSettings) 
         return Rejection.APPLICATION_CONTEXT_NAME_NOT_SUPPORTED
     if not _is_called_right(request.called_ae_title, settings):
         return Rejection.CALLED_AE_TITLE_NOT_RECOGNIZED
-    if settings.calling_ae_titles and request.calling_ae_title not in settings.calling_ae_titles:
-        return Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
-    if not request.contexts or not _is_welcome(address, settings):
+    if not request.contexts or not _is_welcome(caller.address, settings):
         return Rejection.NO_REASON_GIVEN
+    return _refuse_calling(request.calling_ae_title, caller.certificate, settings)
+
+
+def _refuse_calling(ae_title: str, certificate: bytes | None, settings: ReceiverSettings) -> Rejection | None:
+    if settings.calling_ae_titles and ae_title not in settings.calling_ae_titles:
+        return Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
+    subject = settings.tls.subjects.get(ae_title)
+    if subject is not None and (certificate is None or not bears(certificate, subject)):
+        return Rejection.CERTIFICATE_OF_ANOTHER
     return None
 
 

@@ -1,4 +1,4 @@
-"""One connection from its first byte to its last: request, admission, messages, release or abort.
+"""One connection from its first byte to its last: handshake, request, admission, messages, release or abort.
 
 The states of PS3.8 9.2 are the order of the calls: `_await_request` is Sta2, `_admit` Sta3, `_transfer` Sta6,
 `_part` Sta13.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from daemon.receiver.admission import refuse
+from daemon.receiver.admission import Caller, refuse
 from daemon.receiver.associate import (
     MAX_REQUEST_BYTES,
     AssociateRequest,
@@ -42,6 +42,8 @@ from daemon.receiver.seats import Seats
 from daemon.receiver.spool import AssociationOutcome, SpoolFolder, identify
 from daemon.receiver.store import Storage
 from daemon.receiver.tally import Tally
+from daemon.receiver.tls import Certificates, TlsError, secure
+from daemon.receiver.transport import TcpTransport, Transport, part
 from daemon.receiver.wire import Wire
 from lungnode.settings import Settings
 
@@ -49,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 # Streaming makes a long PDU harmless, and some peers overlook the limit; 4 GiB is no oversight.
 TOLERATED_PDUS: Final = 4
+_TLS_HANDSHAKE: Final = 0x16  # how every TLS connection begins. Source: RFC 8446 5.1, ContentType
 HURRY_S: Final = 0.5  # instead of ARTIM, for peers that do not close when we stop
 
 
@@ -61,6 +64,7 @@ class Node:
     seats: Seats
     disk: Disk
     tally: Tally  # what ended how, by name
+    certificates: Certificates | None = None  # for the port with TLS; None: there is none
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,21 @@ class Ending:
     outcome: AssociationOutcome
     farewell: bytes
     reason: str
+    name: str = "garbage"  # what it is counted as where no association came about
 
 
 class Association:
     """One connection, run by one thread."""
 
-    def __init__(self, connection: socket.socket, address: str, node: Node) -> None:
+    _wire: Wire  # from the handshake on
+
+    def __init__(
+        self, connection: socket.socket, address: str, node: Node, *, is_encrypted: bool = False
+    ) -> None:
         self._connection = connection
-        self._wire = Wire(connection)
-        self._address = address
+        self._transport: Transport = TcpTransport(connection)
+        self._caller = Caller(address)
+        self._certificates = node.certificates if is_encrypted else None
         self._node = node
         self._request: AssociateRequest | None = None
         self._messages: Messages | None = None
@@ -110,19 +120,25 @@ class Association:
             return self._converse()
         except ProtocolError as error:
             return self._aborted(AbortSource.SERVICE_PROVIDER, error.reason, str(error))
+        except TlsError as error:
+            return Ending(AssociationOutcome.ABORTED, error.farewell, str(error), error.trouble.name)
         except PeerSilentError as error:
             return self._aborted(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED, str(error))
         except PeerGoneError as error:
-            if self._is_stopping:
-                return self._stopped()
-            return Ending(AssociationOutcome.LOST, b"", str(error))
+            lost = Ending(AssociationOutcome.LOST, b"", str(error))
+            return self._stopped() if self._is_stopping else lost
         except Exception:  # the edge of a thread: what is taken must be given back, whatever went wrong
             logger.exception("an association failed")
             reason = AbortReason.NOT_SPECIFIED
             return self._aborted(AbortSource.SERVICE_PROVIDER, reason, "internal error")
 
     def _converse(self) -> Ending:
-        self._wire.limit_total(self._node.settings.receiver.artim_s)
+        self._transport.limit_total(self._node.settings.receiver.artim_s)
+        if self._certificates is not None:
+            secured = secure(self._transport, self._certificates.context())
+            self._transport = secured.transport
+            self._caller = Caller(self._caller.address, secured.version, secured.certificate)
+        self._wire = Wire(self._transport)
         request = self._await_request()
         rejection = self._admit(request)
         if rejection is not None:
@@ -130,7 +146,7 @@ class Association:
             logger.warning(
                 "association of %s (%s) to %s %s",
                 request.calling_ae_title,
-                self._address,
+                self._caller,
                 request.called_ae_title,
                 reason,
             )
@@ -151,7 +167,7 @@ class Association:
         return decode_request(bytes(self._wire.take(length)))
 
     def _admit(self, request: AssociateRequest) -> Rejection | None:
-        rejection = refuse(request, self._address, self._node.settings.receiver)
+        rejection = refuse(request, self._caller, self._node.settings.receiver)
         if rejection is not None:
             return rejection
         if self._node.disk.is_congested():
@@ -167,14 +183,14 @@ class Association:
         accepted = {
             context.context_id: context for context in contexts if context.result == ContextResult.ACCEPTANCE
         }
-        identity = identify(request.calling_ae_title, request.called_ae_title, self._address)
+        identity = identify(request.calling_ae_title, request.called_ae_title, self._caller.address)
         self._folder = SpoolFolder(self._node.settings.spool, identity)
         origin = Origin(request.calling_ae_title, request.called_ae_title)
         storage = Storage(self._folder, self._node.disk, origin)
         self._messages = Messages(self._wire, accepted, storage, request.maximum_length)
         self._note_refused(request, contexts, self._messages.account)
         implementation = (IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME)
-        self._wire.limit_silence(settings.idle_s)
+        self._transport.limit_silence(settings.idle_s)
         self._wire.send(encode_accept(request, contexts, settings.max_pdu_bytes, implementation))
 
     def _note_refused(
@@ -188,7 +204,7 @@ class Association:
         logger.warning(
             "association of %s (%s): %d of %d presentation contexts refused, the first: %s with %s, %s",
             request.calling_ae_title,
-            self._address,
+            self._caller,
             len(refused),
             len(contexts),
             first.abstract_syntax,
@@ -243,10 +259,10 @@ class Association:
     def _log_stranger(self, ending: Ending) -> None:
         if ending.outcome == AssociationOutcome.LOST:
             self._node.tally.add({"probe": 1})
-            logger.debug("%s connected and went without a request", self._address)
+            logger.debug("%s connected and went without a request", self._caller)
         elif not ending.reason.startswith("rejected"):
-            self._node.tally.add({"garbage": 1})
-            logger.warning("%s sent no usable A-ASSOCIATE-RQ: %s", self._address, ending.reason)
+            self._node.tally.add({ending.name: 1})
+            logger.warning("%s sent no usable A-ASSOCIATE-RQ: %s", self._caller, ending.reason)
 
     def _log(self, request: AssociateRequest, account: Account, ending: Ending) -> None:
         ended = {ending.outcome.value: 1, "instances": account.instances, "bytes": account.bytes}
@@ -255,7 +271,7 @@ class Association:
             logging.WARNING if ending.outcome == AssociationOutcome.LOST else logging.INFO,
             "association of %s (%s) to %s %s: %d instances, %d bytes, %.1f s, refused: %s; %s",
             request.calling_ae_title,
-            self._address,
+            self._caller,
             request.called_ae_title,
             ending.outcome.value,
             account.instances,
@@ -268,15 +284,13 @@ class Association:
     def _part(self, ending: Ending) -> None:
         """Say the last word, and let the peer close first for as long as ARTIM allows."""
         if ending.farewell:
-            try:
-                self._wire.send(ending.farewell)
-            except (PeerGoneError, PeerSilentError):
-                return
             artim_s = self._node.settings.receiver.artim_s
-            self._wire.wait_for_close(min(artim_s, HURRY_S) if self._is_stopping else artim_s)
+            part(self._transport, ending.farewell, min(artim_s, HURRY_S) if self._is_stopping else artim_s)
 
 
 def _unexpected(pdu_type: int) -> ProtocolError:
+    if pdu_type == _TLS_HANDSHAKE:
+        return ProtocolError("TLS is not spoken on this port.", AbortReason.UNRECOGNIZED_PDU)
     if pdu_type in PduType.__members__.values():
         name = PduType(pdu_type).name
         return ProtocolError(f"A PDU came that has no place here: {name}.", AbortReason.UNEXPECTED_PDU)

@@ -33,6 +33,8 @@ class Rejection(Enum):
     APPLICATION_CONTEXT_NAME_NOT_SUPPORTED = (1, 1, 2)
     CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 1, 3)
     CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 1, 7)
+    # To the peer the same as the title that is not recognized; Enum tells members apart by their values.
+    CERTIFICATE_OF_ANOTHER = (1, 1, 3, "certificate")
     PROTOCOL_VERSION_NOT_SUPPORTED = (1, 2, 2)
     TEMPORARY_CONGESTION = (2, 3, 1)
     LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
@@ -90,7 +92,7 @@ def encode_header(pdu_type: PduType, length: int) -> bytes:
 
 def encode_reject(rejection: Rejection) -> bytes:
     """Return an A-ASSOCIATE-RJ. Source: PS3.8 Table 9-21."""
-    return _SHORT.pack(PduType.A_ASSOCIATE_RJ, 4, 0, *rejection.value)
+    return _SHORT.pack(PduType.A_ASSOCIATE_RJ, 4, 0, *rejection.value[:3])
 
 
 def encode_release_response() -> bytes:

@@ -1,4 +1,4 @@
-"""One receiver process: takes connections from the shared socket, a thread each, until it is told to stop."""
+"""One receiver process: takes connections from the shared sockets, a thread each, until told to stop."""
 
 import logging
 import os
@@ -12,6 +12,7 @@ from typing import Final
 
 from daemon.receiver.association import Association, Node
 from daemon.receiver.disk import Disk
+from daemon.receiver.listening import Listeners
 from daemon.receiver.seats import Seats
 from daemon.receiver.signals import SignalQueue
 from daemon.receiver.tally import Tally
@@ -29,15 +30,15 @@ class ReceiverProcess:
     """Serves until SIGTERM, or until the parent is gone."""
 
     def __init__(
-        self, settings: Settings, listener: socket.socket, *, row: int, seats: Seats, lifeline: int
+        self, settings: Settings, listeners: Listeners, *, row: int, seats: Seats, lifeline: int
     ) -> None:
-        self._listener = listener
+        self._listeners = listeners
         self._lifeline = lifeline  # read end of a pipe that only the parent can write: EOF means it died
         self._row = row
         self._seats = seats
         self._tally = Tally()
         disk = Disk(settings.spool, settings.receiver)
-        self._node = Node(settings, row, seats, disk, self._tally)
+        self._node = Node(settings, row, seats, disk, self._tally, listeners.certificates)
         self._most_connections = settings.receiver.max_associations + _SPARE_CONNECTIONS
         self._associations: dict[Association, threading.Thread] = {}
         self._lock = threading.Lock()
@@ -45,33 +46,36 @@ class ReceiverProcess:
     def run(self) -> None:
         """Take connections until told to stop, then drain."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
-        with SignalQueue((signal.SIGTERM, signal.SIGUSR1)) as signals:
+        with SignalQueue((signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)) as signals:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._serve_until_stopped(signals)
-            self._listener.close()
+            self._listeners.close()
             self._drain()
 
     def _serve_until_stopped(self, signals: SignalQueue) -> None:
         poll = select.poll()
-        for descriptor in (self._listener.fileno(), self._lifeline, signals.fileno()):
+        listeners = {listener.fileno(): listener for listener in self._listeners.sockets}
+        for descriptor in (*listeners, self._lifeline, signals.fileno()):
             poll.register(descriptor, select.POLLIN)
         while True:
             ready = {descriptor for descriptor, _ in poll.poll()}
             received = signals.wait(0) if signals.fileno() in ready else set()
             if signal.SIGUSR1 in received:
                 logger.info("counted since the start: %s", self._tally.counts())
+            if signal.SIGHUP in received and self._listeners.certificates is not None:
+                self._listeners.certificates.renew()
             if signal.SIGTERM in received or self._lifeline in ready:
                 return
-            if self._listener.fileno() in ready:
-                self._accept()
+            for descriptor in ready & listeners.keys():
+                self._accept(listeners[descriptor])
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         loads = self._seats.connections()
         if loads[self._row] > min(loads):
             # The kernel wakes all: without this one process might serve everything under its GIL.
             time.sleep(_DEFER_S)
         try:
-            connection, peer = self._listener.accept()
+            connection, peer = listener.accept()
         except BlockingIOError:
             return  # another process took it
         except OSError as error:
@@ -83,12 +87,12 @@ class ReceiverProcess:
             logger.warning("connection of %s closed: %d are open already", peer[0], sum(loads))
             connection.close()
             return
-        self._start(connection, peer[0])
+        self._start(connection, peer[0], is_encrypted=listener is self._listeners.encrypted)
 
-    def _start(self, connection: socket.socket, address: str) -> None:
+    def _start(self, connection: socket.socket, address: str, *, is_encrypted: bool) -> None:
         try:
             connection.setblocking(True)
-            association = Association(connection, address, self._node)
+            association = Association(connection, address, self._node, is_encrypted=is_encrypted)
         except OSError:
             connection.close()  # the peer was gone before we looked
             return
@@ -135,12 +139,10 @@ class ReceiverProcess:
         return not any(thread.is_alive() for thread in threads)
 
 
-def serve_process(
-    settings: Settings, listener: socket.socket, *, row: int, seats: Seats, lifeline: int
-) -> None:
+def serve_process(settings: Settings, listeners: Listeners, *, row: int, seats: Seats, lifeline: int) -> None:
     """Run a receiver process to its end, then leave without the parent's clean-up."""
     try:
-        ReceiverProcess(settings, listener, row=row, seats=seats, lifeline=lifeline).run()
+        ReceiverProcess(settings, listeners, row=row, seats=seats, lifeline=lifeline).run()
     except Exception:  # the edge of a process: the parent starts another
         logger.exception("a receiver process failed")
         os._exit(1)

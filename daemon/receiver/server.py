@@ -1,42 +1,40 @@
-"""The receiver: one listening socket, several processes that share it, a parent that keeps them running."""
+"""The receiver: listening sockets, several processes that share them, a parent that keeps them running."""
 
 import json
 import logging
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import Final
 
+from daemon.receiver.listening import Listeners, listen
 from daemon.receiver.process import DRAIN_S, serve_process
 from daemon.receiver.seats import Seats
 from daemon.receiver.signals import SignalQueue
-from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ADDRESS_FILE: Final = "receiver.json"  # {"host", "port", "pid"} in the data folder, while we listen
-_BACKLOG: Final = 512
+ADDRESS_FILE: Final = "receiver.json"  # {"host", "port", "tls_port", "pid"} while we listen
 _SHORT_LIFE_S: Final = 5.0  # a process that lived shorter is started again only after a pause
 _PAUSE_S: Final = 1.0
 _KILL_AFTER_S: Final = DRAIN_S + 1.0
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGHUP)
 
 
 def serve(settings: Settings) -> None:
     """Receive until SIGTERM or SIGINT; blocks. Call it in a process without other threads, for it forks.
 
     Raises:
-        UnavailableError: The port is taken or cannot be opened.
+        UnavailableError: A port is taken or cannot be opened, or the certificate cannot be used.
     """
-    with _listen(settings) as listener, SignalQueue(_SIGNALS) as signals:
+    with listen(settings.receiver) as listeners, SignalQueue(_SIGNALS) as signals:
         _prepare_spool(settings.spool)
         address_file = settings.data / ADDRESS_FILE
-        _announce(address_file, listener)
+        _announce(address_file, listeners)
         try:
-            _Parent(settings, listener, signals).run()
+            _Parent(settings, listeners, signals).run()
         finally:
             _withdraw(address_file)
 
@@ -44,9 +42,9 @@ def serve(settings: Settings) -> None:
 class _Parent:
     """Forks the processes, restarts those that die, and passes on the signal to stop."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, signals: SignalQueue) -> None:
+    def __init__(self, settings: Settings, listeners: Listeners, signals: SignalQueue) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._signals = signals
         self._seats = Seats(settings.receiver.processes, settings.receiver.max_associations)
         self._lifeline, self._life = os.pipe()
@@ -60,8 +58,8 @@ class _Parent:
             received = self._signals.wait(self._seconds_until_due())
             if received & {signal.SIGTERM, signal.SIGINT}:
                 break
-            if signal.SIGUSR1 in received:
-                self._pass_on(signal.SIGUSR1)
+            for number in received & {signal.SIGUSR1, signal.SIGHUP}:
+                self._pass_on(number)
             self._bury()
             self._restart()
         self._stop()
@@ -73,7 +71,9 @@ class _Parent:
         pid = os.fork()
         if pid == 0:
             os.close(self._life)
-            serve_process(self._settings, self._listener, row=row, seats=self._seats, lifeline=self._lifeline)
+            serve_process(
+                self._settings, self._listeners, row=row, seats=self._seats, lifeline=self._lifeline
+            )
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._rows[pid] = (row, time.monotonic())
 
@@ -99,13 +99,13 @@ class _Parent:
             del self._due[row]
             self._fork(row)
 
-    def _pass_on(self, number: signal.Signals) -> None:
+    def _pass_on(self, number: int) -> None:
         for pid in self._rows:
             os.kill(pid, number)
 
     def _stop(self) -> None:
         logger.info("stopping: running transfers may finish for %.0f s", DRAIN_S)
-        self._listener.close()
+        self._listeners.close()
         self._pass_on(signal.SIGTERM)
         deadline = time.monotonic() + _KILL_AFTER_S
         while self._rows and time.monotonic() < deadline:
@@ -120,19 +120,6 @@ class _Parent:
             os.waitpid(pid, 0)
 
 
-def _listen(settings: Settings) -> socket.socket:
-    host, port = settings.receiver.host, settings.receiver.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise UnavailableError(
-            f"The receiver cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}."
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
 def _prepare_spool(spool: Path) -> None:
     try:
         spool.mkdir(parents=True, exist_ok=True)
@@ -141,12 +128,13 @@ def _prepare_spool(spool: Path) -> None:
         logger.error("the spool %s cannot be made: %s", spool, error.strerror)  # noqa: TRY400 - one line
 
 
-def _announce(path: Path, listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    logger.info("receiver listens on %s port %d", host, port)
+def _announce(path: Path, listeners: Listeners) -> None:
+    for kind, listener in (("", listeners.plain), (" with TLS", listeners.encrypted)):
+        if listener is not None:
+            logger.info("receiver listens on %s port %d%s", *listener.getsockname()[:2], kind)
     part = path.with_suffix(".json.part")
     try:
-        part.write_text(json.dumps({"host": host, "port": port, "pid": os.getpid()}))
+        part.write_text(json.dumps(listeners.addresses() | {"pid": os.getpid()}))
         part.rename(path)
     except OSError as error:
         logger.error("%s cannot be written: %s", path, error.strerror)  # noqa: TRY400 - one line

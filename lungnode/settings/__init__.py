@@ -18,6 +18,7 @@ from lungnode.settings.peers import Peer, QueryModel
 from lungnode.settings.reading import load_settings
 from lungnode.settings.receiver import ReceiverSettings
 from lungnode.settings.rules import Rule
+from lungnode.settings.tls import PeerTls, ReceiverTls
 from lungnode.settings.web import OidcSettings, WebSettings
 from lungnode.settings.work import AnalysisSettings, ClerkSettings, DeliverySettings
 
@@ -34,8 +35,10 @@ __all__ = [
     "OidcSettings",
     "OutputKind",
     "Peer",
+    "PeerTls",
     "QueryModel",
     "ReceiverSettings",
+    "ReceiverTls",
     "Rule",
     "SenderDestination",
     "Settings",

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from lungnode.settings.parts import AETitle, Frozen
+from lungnode.settings.tls import PeerTls
 
 QueryModel = Literal["none", "study_root", "patient_root"]
 Retrieval = Literal["none", "move", "get"]
@@ -34,3 +35,4 @@ class Peer(Frozen):
     retrieve_timeout_s: float = Field(
         300.0, gt=0, description="seconds that a retrieval may be silent; tapes are slow"
     )
+    tls: PeerTls | None = None  # a table, even an empty one: its port is encrypted

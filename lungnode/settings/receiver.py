@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from lungnode.settings.parts import AETitle, Frozen, Network
+from lungnode.settings.tls import ReceiverTls
 
 
 class ReceiverSettings(Frozen):
@@ -33,3 +34,4 @@ class ReceiverSettings(Frozen):
     disk_reject_bytes: int = Field(
         1_000_000_000, ge=0, description="free space below which we refuse: 0xA700"
     )
+    tls: ReceiverTls = ReceiverTls()
