@@ -37,6 +37,7 @@ class TlsTrouble(Enum):
     TLS_NOTHING_IN_COMMON = ("it does not accept our way to speak TLS, or wants a certificate of ours", True)
     TLS_NOT_SPOKEN = ("it does not speak TLS", True)
     TLS_NO_ANSWER = ("it fell silent in the TLS handshake", False)
+    TLS_CUT = ("it cut the connection when TLS was spoken, as one does that speaks none", False)
     TLS_BROKEN = ("the TLS connection broke", False)
 
     @property
@@ -88,10 +89,14 @@ _BY_REASON: Final = {
 }
 
 
-def trouble_of(error: ssl.SSLError) -> TlsTrouble:
-    """Name what went wrong."""
+def trouble_of(error: OSError) -> TlsTrouble:
+    """Name what went wrong in a handshake, or when what was agreed on was used."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _BY_VERIFY_CODE.get(error.verify_code, TlsTrouble.TLS_BAD_CERTIFICATE)
+    if isinstance(error, TimeoutError):
+        return TlsTrouble.TLS_NO_ANSWER
+    if isinstance(error, ssl.SSLEOFError) or not isinstance(error, ssl.SSLError):
+        return TlsTrouble.TLS_CUT
     return _BY_REASON.get(error.reason or "", TlsTrouble.TLS_BROKEN)
 
 

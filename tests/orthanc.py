@@ -61,8 +61,13 @@ class Orthanc:
 
 
 @contextmanager
-def running_orthanc(folder: Path, destinations: Mapping[str, int] | None = None) -> Iterator[Orthanc]:
-    """Run Orthanc while the block runs; `destinations` are ports of the AE titles it may move to."""
+def running_orthanc(
+    folder: Path, destinations: Mapping[str, int] | None = None, **more: object
+) -> Iterator[Orthanc]:
+    """Run Orthanc while the block runs; `destinations` are ports of the AE titles it may move to.
+
+    `more` are further settings of its own.
+    """
     program = shutil.which("Orthanc")
     if program is None:
         pytest.skip("Orthanc is absent: apt install orthanc")
@@ -83,6 +88,7 @@ def running_orthanc(folder: Path, destinations: Mapping[str, int] | None = None)
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "StableAge": 1,
+        **more,
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "orthanc.log").open("wb") as log:

@@ -10,7 +10,8 @@ from pydicom.uid import Comprehensive3DSRStorage
 from pynetdicom import AE
 
 from db.session import open_engine, upgrade
-from lungnode.cli._checks import Check, Status, run_checks
+from lungnode.cli._check import Check, Status
+from lungnode.cli._checks import run_checks
 from lungnode.cli.check import rule_of
 from lungnode.errors import UnusableError
 from lungnode.model_folder import MANIFEST_FILE

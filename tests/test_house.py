@@ -14,9 +14,11 @@ import daemon
 from db.models import AnalysisState, DeliveryState, StudyState
 from lungnode import cli
 from lungnode.settings import Settings
+from lungnode.tls import TlsTrouble
 
 ROOT = Path(__file__).resolve().parents[1]
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
+SECURITY = (ROOT / "docs/security.md").read_text()
 
 
 def every_setting(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
@@ -79,3 +81,12 @@ def test_a_lock_file_has_hashes_and_names_no_host(lock: str) -> None:
 
     assert "--hash=sha256:" in text
     assert not re.search(r"https?://|--index|--find-links", text)
+
+
+@pytest.mark.parametrize("trouble", TlsTrouble)
+def test_every_way_to_fail_at_tls_is_explained_with_what_becomes_of_a_delivery(trouble: TlsTrouble) -> None:
+    (row,) = re.findall(rf"^\| {trouble.name} \| .+ \| (.*) ?\|$", SECURITY, re.MULTILINE)
+
+    # A peer that we call always shows a certificate, so one name has no delivery.
+    if trouble is not TlsTrouble.TLS_NO_CERTIFICATE:
+        assert row.strip() == ("is refused" if trouble.lasts else "is tried again")

@@ -7,8 +7,6 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -16,33 +14,17 @@ from sqlalchemy.orm import Session
 from db.registry import model_in_use, place_of, shadow_model
 from db.session import is_current, open_engine, transaction
 from lungnode.broker import ping
+from lungnode.cli._certificates import check_certificates
+from lungnode.cli._check import Check, Status
 from lungnode.cli._fast import chosen
 from lungnode.errors import LungnodeError, SettingsError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
 from lungnode.scu.association import echo
-from lungnode.settings import DicomDestination, SenderDestination, Settings
+from lungnode.settings import DicomDestination, PeerTls, ReceiverSettings, SenderDestination, Settings
 
 _LOCK_WAIT_S = 2.0
 _NO_DESTINATION = "Add a [[destinations]] table with name, ae_title, host and port to the settings file."
-
-
-class Status(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARNING = "warning"  # works, but look at it
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the answer."""
-
-    name: str
-    status: Status
-    message: str
-    mend: str = ""
 
 
 def run_checks(settings: Settings) -> Iterator[Check]:
@@ -58,6 +40,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     if model.status is not Status.WRONG:
         yield _runtime(settings)
     yield from _shadow(settings)
+    yield from check_certificates(settings)
     yield _receiver(settings, running=running)
     for destination in settings.destinations:
         if isinstance(destination, SenderDestination):
@@ -206,26 +189,37 @@ def _registered(settings: Settings, look: Callable[[Session, Settings], Place | 
 def _receiver(settings: Settings, *, running: bool) -> Check:
     own = settings.receiver
     if not running:
-        return _port_is_free(own.host, own.port)
+        return _ports_are_free(own)
     try:
-        port = int(json.loads((settings.data / "receiver.json").read_text())["port"])
+        address = json.loads((settings.data / "receiver.json").read_text())
+        port = int(address["port"] if "port" in address else address["tls_port"])
     except (OSError, ValueError, KeyError):
         mend = "Look into the node's log for what the receiver says."
         return Check("receiver", Status.WRONG, "The node runs and its receiver does not.", mend)
     host = "127.0.0.1" if own.host in ("0.0.0.0", "::", "") else own.host  # noqa: S104 - compared, not bound
-    itself = DicomDestination(name="itself", ae_title=own.ae_title, host=host, port=port, timeout_s=5.0)
-    return _echo("receiver", itself, own.ae_title, "Allow our own AE title and address to look by itself.")
+    tls = None
+    if "port" not in address:
+        tls = PeerTls(verify="none", certificate=own.tls.certificate, private_key=own.tls.private_key)
+    itself = DicomDestination(
+        name="itself", ae_title=own.ae_title, host=host, port=port, timeout_s=5, tls=tls
+    )
+    mend = "Allow our own AE title, address and certificate to look by itself."
+    return _echo("receiver", itself, own.ae_title, mend)
 
 
-def _port_is_free(host: str, port: int) -> Check:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            mend = "Stop what listens there, or set receiver.port; ports below 1024 need privileges."
-            return Check("receiver", Status.WRONG, f"{host} port {port}: {error.strerror}.", mend)
-    return Check("receiver", Status.OK, f"{host} port {port} can be opened; the node does not run.")
+def _ports_are_free(own: ReceiverSettings) -> Check:
+    ports = [] if own.tls.only else [own.port]
+    ports += [own.tls.port] if own.tls.certificate else []
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((own.host, port))
+            except OSError as error:
+                mend = "Stop what listens there, or set another port; ports below 1024 need privileges."
+                return Check("receiver", Status.WRONG, f"{own.host} port {port}: {error.strerror}.", mend)
+    named = " and ".join(map(str, ports))
+    return Check("receiver", Status.OK, f"{own.host} port {named} can be opened; the node does not run.")
 
 
 def _destination(settings: Settings, destination: DicomDestination) -> Check:

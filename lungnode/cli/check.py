@@ -29,7 +29,8 @@ def check(
     if study is not None:
         _tell_rule(rule_of(settings, study), as_json=as_json)
         return
-    from lungnode.cli._checks import Status, run_checks  # noqa: PLC0415 - when called
+    from lungnode.cli._check import Status  # noqa: PLC0415 - when called
+    from lungnode.cli._checks import run_checks  # noqa: PLC0415
 
     records = []
     for each in run_checks(settings):

@@ -69,11 +69,13 @@ def _announcer(settings: Settings, address: Path) -> Callable[[], None]:
         if announced or not address.is_file():
             return
         announced = True
-        port = json.loads(address.read_text())["port"]
+        ports = json.loads(address.read_text())
+        named = {"port": "port {}", "tls_port": "port {} (TLS)"}
+        where = " and ".join(text.format(ports[name]) for name, text in named.items() if name in ports)
         receiver = settings.receiver
         names = ", ".join(destination.name for destination in settings.destinations)
         typer.echo(
-            f"Lungnode receives as {receiver.ae_title} on {receiver.host} port {port} and keeps its data in "
+            f"Lungnode receives as {receiver.ae_title} on {receiver.host} {where} and keeps its data in "
             f"{settings.data}.\nResults go to {names or 'nowhere: the settings name no destination'}.\n"
             f"{_web(settings.web)}"
             "For research use only, not for diagnosis. Ctrl-C stops it."

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
+from ssl import SSLSocket
 from struct import pack
 from typing import Final
 
@@ -15,6 +16,7 @@ from pynetdicom.presentation import PresentationContext
 
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.scu.answers import keep_answers
+from lungnode.scu.encryption import Encryption
 from lungnode.settings import DicomDestination, Peer
 
 _VERIFICATION: Final = UID("1.2.840.10008.1.1")  # Source: PS3.4 A.4
@@ -43,6 +45,7 @@ def associated(
         UnavailableError: No association for now.
         UnusableError: The peer will never accept it.
     """
+    encryption = Encryption(peer)
     entity = AE(ae_title=calling_ae_title)
     for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
         setattr(entity, name, peer.timeout_s)
@@ -54,12 +57,18 @@ def associated(
         ]
         try:
             association = entity.associate(
-                peer.host, peer.port, contexts, peer.ae_title, ext_neg=list(roles), evt_handlers=every
+                peer.host,
+                peer.port,
+                contexts,
+                peer.ae_title,
+                ext_neg=list(roles),
+                tls_args=encryption.arguments,
+                evt_handlers=every,
             )
         except OSError as error:  # the host's name does not resolve
             raise UnavailableError(f"{describe(peer)} cannot be reached: {error}.") from error
         if not association.is_established:
-            raise _refusal(association, peer)
+            raise encryption.failure(describe(peer)) or _refusal(association, peer)
         try:
             yield association
         finally:
@@ -95,10 +104,13 @@ def _prepare(event: evt.Event, timeout_s: float, line: ExitStack) -> None:
     transport = event.assoc.dul.socket
     if transport is None or transport.socket is None:
         return
+    line.callback(transport.socket.close)
+    if isinstance(transport.socket, SSLSocket):
+        transport.socket.settimeout(timeout_s)  # to OpenSSL the kernel's limits are no reason to give up
+        return
     limit = pack("ll", int(timeout_s), int(timeout_s % 1 * 1_000_000))
     transport.socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
     transport.socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
-    line.callback(transport.socket.close)
 
 
 def _end(association: Association) -> None:
