@@ -1,15 +1,42 @@
-"""What an operator asks of deliveries: what is on its way, and another try for what has ended badly."""
+"""Deliveries as a whole: which one is next, what becomes of one, and another try for what has ended badly."""
 
 from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, aliased, joinedload
 
 from db.models import Analysis, Delivery, DeliveryState
+from db.work import DELIVERIES, claimable
 
 ENDED_BADLY: Final = (DeliveryState.REFUSED, DeliveryState.DEAD)
+_UNFINISHED: Final = (DeliveryState.PENDING, DeliveryState.SENDING)
+
+
+def next_delivery(session: Session, now: datetime, per_destination: int) -> int | None:
+    """Return the most urgent delivery that may start now; None when there is none.
+
+    One waits while an earlier one of the same analysis to the same destination has not ended, and while as
+    many are being sent to its destination as may be: a peer that is slow must not hold every courier.
+    """
+    earlier = aliased(Delivery)
+    is_behind = exists().where(
+        earlier.analysis_id == Delivery.analysis_id,
+        earlier.destination == Delivery.destination,
+        earlier.id < Delivery.id,
+        earlier.state.in_(_UNFINISHED),
+    )
+    busy = (
+        select(Delivery.destination)
+        .where(Delivery.state == DeliveryState.SENDING, Delivery.lease_until >= now)
+        .group_by(Delivery.destination)
+        .having(func.count() >= per_destination)
+    )
+    chosen = select(Delivery.id).where(
+        *claimable(DELIVERIES, now), ~is_behind, Delivery.destination.not_in(busy)
+    )
+    return session.scalar(chosen.order_by(*DELIVERIES.order).limit(1))
 
 
 def list_deliveries(session: Session, states: Collection[str] = (), limit: int = 100) -> list[Delivery]:
@@ -21,10 +48,29 @@ def list_deliveries(session: Session, states: Collection[str] = (), limit: int =
     return list(session.scalars(query))
 
 
+def next_step(row: Delivery, max_attempts: int) -> str:
+    """Say what will happen to a delivery, or what an operator must do, in a sentence or two."""
+    if row.state == DeliveryState.PENDING and row.attempts:
+        when = row.due_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        attempt = f"It is tried again at {when}, attempt {row.attempts + 1} of {max_attempts}."
+        return f"{attempt} {row.advice}".strip()
+    if row.state in ENDED_BADLY:
+        first = row.advice or "Mend what the reason says."
+        return f"{first} Then: lungnode deliveries retry {row.id}"
+    return _STEPS.get(DeliveryState(row.state), "")
+
+
+_STEPS: Final = {
+    DeliveryState.PENDING: "It waits for a delivery worker, or for the report before it.",
+    DeliveryState.SENDING: "It is being sent.",
+}
+
+
 def retry(session: Session, ids: Collection[int] | None, now: datetime) -> list[int]:
     """Make refused and dead deliveries due again, those named or all; return which ones.
 
-    What the peer stored is not sent again.
+    What the peer stored is not sent again. The class of a report is open again where the peer said of every
+    instance that it did not keep it.
     """
     query = select(Delivery).where(Delivery.state.in_(ENDED_BADLY)).order_by(Delivery.id).with_for_update()
     if ids is not None:
@@ -33,9 +79,7 @@ def retry(session: Session, ids: Collection[int] | None, now: datetime) -> list[
     for row in rows:
         row.state, row.attempts, row.due_at, row.woken_at = DeliveryState.PENDING, 0, now, None
         row.finished_at = None
-        row.instances = [record for record in row.instances if _was_stored(record["status"])]
+        if row.instances and all(record["meaning"] == "refused" for record in row.instances):
+            row.negotiated_at = None
+        row.instances = [record for record in row.instances if record["meaning"] == "stored"]
     return [row.id for row in rows]
-
-
-def _was_stored(status: str) -> bool:
-    return status == "0x0000" or status.startswith("0xB")

@@ -45,7 +45,7 @@ DELIVERIES: Final = Work(
     retry=DeliveryState.PENDING,
     exhausted=DeliveryState.DEAD,
     extra_claims=0,
-    order=(Delivery.due_at, Delivery.id),
+    order=(Delivery.priority, Delivery.due_at, Delivery.id),
 )
 
 
@@ -79,7 +79,7 @@ def due(session: Session, work: Work, now: datetime, resend_after_s: float, limi
     """
     row = work.row
     told_long_ago = or_(row.woken_at.is_(None), row.woken_at <= now - timedelta(seconds=resend_after_s))
-    chosen = select(row.id).where(*_claimable(work, now), told_long_ago).order_by(*work.order).limit(limit)
+    chosen = select(row.id).where(*claimable(work, now), told_long_ago).order_by(*work.order).limit(limit)
     ids = list(session.scalars(chosen))
     session.execute(_update(work).where(row.id.in_(ids)).values(woken_at=now))
     return ids
@@ -87,7 +87,7 @@ def due(session: Session, work: Work, now: datetime, resend_after_s: float, limi
 
 def most_urgent(session: Session, work: Work, now: datetime, limit: int = 50) -> list[int]:
     """Return the rows that may be claimed now, in the order of their urgency."""
-    chosen = select(work.row.id).where(*_claimable(work, now)).order_by(*work.order).limit(limit)
+    chosen = select(work.row.id).where(*claimable(work, now)).order_by(*work.order).limit(limit)
     return list(session.scalars(chosen))
 
 
@@ -102,13 +102,18 @@ def claim(session: Session, wanted: Claim, now: datetime, lease_s: float) -> boo
     }
     if row is Analysis:
         values["started_at"] = now
-    statement = _update(wanted.work).where(row.id == wanted.row_id, *_claimable(wanted.work, now))
+    statement = _update(wanted.work).where(row.id == wanted.row_id, *claimable(wanted.work, now))
     return _changed(session, wanted.work, statement.values(values))
 
 
 def renew(session: Session, held: Claim, now: datetime, lease_s: float) -> bool:
     """Lengthen the lease; False when the row was taken back meanwhile."""
-    return finish(session, held, {"lease_until": now + timedelta(seconds=lease_s), "lease_owner": held.owner})
+    return note(session, held, {"lease_until": now + timedelta(seconds=lease_s)})
+
+
+def note(session: Session, held: Claim, values: dict[str, Any]) -> bool:
+    """Write what is settled while the work goes on; False when the row was taken back meanwhile."""
+    return _changed(session, held.work, _own(held).values(values))
 
 
 def give_back(session: Session, held: Claim, now: datetime, values: dict[str, Any] | None = None) -> bool:
@@ -120,9 +125,7 @@ def give_back(session: Session, held: Claim, now: datetime, values: dict[str, An
 
 def finish(session: Session, held: Claim, values: dict[str, Any]) -> bool:
     """Write the result, `state` and `finished_at` included, and end the lease; False if it was taken back."""
-    row = held.work.row
-    own = (row.id == held.row_id, row.state == held.work.running, row.lease_owner == held.owner)
-    return _changed(session, held.work, _update(held.work).where(*own).values(_UNLEASED | values))
+    return _changed(session, held.work, _own(held).values(_UNLEASED | values))
 
 
 def fail(session: Session, held: Claim, values: dict[str, Any], retry: Retry, now: datetime) -> str:
@@ -171,7 +174,14 @@ def take_back(session: Session, work: Work, now: datetime, max_attempts: int) ->
 _UNLEASED: Final[dict[str, Any]] = {"lease_owner": "", "lease_until": None}
 
 
-def _claimable(work: Work, now: datetime) -> tuple[ColumnElement[bool], ...]:
+def _own(held: Claim) -> Update:
+    row = held.work.row
+    own = (row.id == held.row_id, row.state == held.work.running, row.lease_owner == held.owner)
+    return _update(held.work).where(*own)
+
+
+def claimable(work: Work, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Return what must hold of a row that may be claimed now."""
     return work.row.state.in_(work.waiting), work.row.due_at <= now
 
 

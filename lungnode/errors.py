@@ -7,6 +7,10 @@ Every message is one whole sentence for an operator: the file or peer, the rule,
 class LungnodeError(Exception):
     """Base of all errors that Lungnode raises on purpose."""
 
+    def __init__(self, message: str = "", *, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice  # a sentence: what an operator can do; empty where the message says it all
+
 
 class UnusableError(LungnodeError):
     """The input can never be used: record the reason and stop."""

@@ -2,6 +2,8 @@
 
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.events import EventHandlerType
+from pynetdicom.pdu import P_DATA_TF
 from sqlalchemy import Engine
 
 from db.models import Analysis, Delivery, DeliveryState, Output, Study
@@ -51,6 +54,13 @@ class Pacs:
     answers: list[int | Dataset] = field(default_factory=list)
     stored: list[tuple[str, str, bytes]] = field(default_factory=list)  # UID, transfer syntax, data set
     associations: int = 0
+    on_first_data: Callable[[], object] = lambda: None  # called once, when the first P-DATA-TF has come
+
+    def on_pdu(self, event: evt.Event) -> None:
+        """See what arrives before it is whole."""
+        if isinstance(event.pdu, P_DATA_TF):
+            act, self.on_first_data = self.on_first_data, lambda: None
+            act()
 
     def on_store(self, event: evt.Event) -> int | Dataset:
         """Answer a C-STORE."""
@@ -76,7 +86,11 @@ def pacs(
     for uid, transfer_syntaxes in (classes or dict.fromkeys(CLASSES.values(), ALL)).items():
         entity.add_supported_context(uid, list(transfer_syntaxes))
     peer = Pacs(answers=list(answers))
-    handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, peer.on_store), (evt.EVT_ACCEPTED, peer.on_accept)]
+    handlers: list[EventHandlerType] = [
+        (evt.EVT_C_STORE, peer.on_store),
+        (evt.EVT_ACCEPTED, peer.on_accept),
+        (evt.EVT_PDU_RECV, peer.on_pdu),
+    ]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     assert server is not None
     peer.port = server.server_address[1]
@@ -129,6 +143,18 @@ class Courier:
                 return row
             self.now = row.due_at
         raise AssertionError(f"the delivery never ends: {row.reason}")
+
+
+def deliver_in_a_process(courier: Courier, row_id: int) -> "subprocess.Popen[bytes]":
+    """Try one delivery in a process of its own, which a test may kill."""
+    settings = courier.node.settings
+    program = (
+        "import sys; from db.session import open_engine; from lungnode.settings import Settings\n"
+        "from worker.courier import deliver_row; from worker.hold import Node\n"
+        "settings = Settings.model_validate_json(sys.argv[1])\n"
+        "deliver_row(Node(open_engine(settings.database), settings, lambda: False), int(sys.argv[2]))"
+    )
+    return subprocess.Popen((sys.executable, "-c", program, settings.model_dump_json(), str(row_id)))
 
 
 class MakeCourier(Protocol):

@@ -158,7 +158,7 @@ def test_a_destination_that_is_down_is_wrong_and_how_it_must_know_us_is_said(tmp
     ("known", "status", "words"),
     [
         ("LUNGNODE", Status.OK, "answers a C-ECHO"),
-        ("OTHER", Status.WRONG, "Calling AE title not recognised"),
+        ("OTHER", Status.WRONG, "calling AE title not recognized"),
     ],
 )
 def test_a_destination_is_asked_with_a_c_echo(tmp_path: Path, known: str, status: Status, words: str) -> None:

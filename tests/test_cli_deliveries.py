@@ -16,9 +16,9 @@ from lungnode.cli import build
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 RECORDS = [
-    {"sop_instance_uid": "1.1", "status": "0x0000", "comment": "", "tries": 1},
-    {"sop_instance_uid": "1.2", "status": "0xB007", "comment": "", "tries": 1},
-    {"sop_instance_uid": "1.3", "status": "0xA900", "comment": "[bold]no", "tries": 2},
+    {"sop_instance_uid": "1.1", "status": "0x0000", "meaning": "stored", "comment": "", "tries": 1},
+    {"sop_instance_uid": "1.2", "status": "0xB007", "meaning": "stored", "comment": "", "tries": 1},
+    {"sop_instance_uid": "1.3", "status": "0xA900", "meaning": "refused", "comment": "[bold]no", "tries": 2},
 ]
 
 
@@ -60,6 +60,7 @@ def test_what_ended_badly_is_due_again_without_what_the_peer_has(engine: Engine)
         4: "committed",
         5: "pending",
         6: "pending",
+        7: "withdrawn",
     }
 
 
@@ -90,14 +91,14 @@ def listed(result: Result) -> list[dict[str, Any]]:
 def test_deliveries_are_listed_the_newest_first_with_every_instances_status(lungnode: Any) -> None:
     found = listed(lungnode("list", "--json"))
 
-    assert [each["id"] for each in found] == [6, 5, 4, 3, 2, 1]
+    assert [each["id"] for each in found] == list(range(len(DeliveryState), 0, -1))
     assert found[0]["instances"] == RECORDS
     assert (found[0]["study_instance_uid"], found[0]["revision"]) == ("1.2.3", 1)
 
 
 def test_the_list_can_be_narrowed(lungnode: Any) -> None:
     assert [each["id"] for each in listed(lungnode("list", "--json", "--state", "dead"))] == [6]
-    assert [each["id"] for each in listed(lungnode("list", "--json", "--limit", "2"))] == [6, 5]
+    assert [each["id"] for each in listed(lungnode("list", "--json", "--limit", "2"))] == [7, 6]
 
 
 def test_without_a_database_the_operator_is_told(

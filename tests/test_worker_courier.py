@@ -1,6 +1,7 @@
 from db.models import Delivery, DeliveryState
 from db.session import transaction
 from tests.couriers import MakeCourier, encoded, pacs
+from worker.courier import deliver_due
 
 
 def test_one_association_carries_a_whole_group(courier: MakeCourier) -> None:
@@ -69,3 +70,24 @@ def test_a_worker_that_stops_gives_the_delivery_back_without_an_attempt(courier:
 
     row = node.row(sc)
     assert (row.state, row.attempts, row.lease_owner, peer.stored) == (DeliveryState.PENDING, 0, "", [])
+
+
+def test_one_message_makes_a_courier_send_all_that_is_due_the_most_urgent_study_first(
+    courier: MakeCourier,
+) -> None:
+    with pacs() as peer:
+        node, patient = courier(peer.port, "sr", "sc")
+        _, emergency = courier(peer.port, "sr", "sc", study_instance_uid="1.2.4")
+        with transaction(node.engine) as session:
+            for row_id in emergency:
+                session.get_one(Delivery, row_id).priority = 0
+        deliver_due(node.node)
+
+    arrived = [uid for uid, _, _ in peer.stored]
+    assert arrived == [sent(node.row(row_id)) for row_id in (*emergency, *patient)]
+
+
+def sent(row: Delivery) -> str:
+    """The instance that was sent."""
+    (record,) = row.instances
+    return str(record["sop_instance_uid"])

@@ -105,7 +105,7 @@ def test_a_rejected_association_is_permanent_where_the_peer_says_so(courier: Mak
         node.deliver(sr)
 
     assert node.row(sr).state == DeliveryState.REFUSED
-    assert "rejected the association: Calling AE title not recognised" in node.row(sr).reason
+    assert "rejected the association: calling AE title not recognized" in node.row(sr).reason
 
 
 # pynetdicom 3.0.4 drops the socket of a connection that was refused without closing it.

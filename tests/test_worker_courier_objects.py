@@ -1,5 +1,9 @@
 """What arrives: the bytes that were composed, in the class and transfer syntax that the peer takes."""
 
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 from pydicom import dcmread
@@ -14,7 +18,18 @@ from pydicom.uid import (
 )
 
 from db.models import DeliveryState
-from tests.couriers import ALL, NOON, MakeCourier, dimse, encoded, pacs
+from db.session import transaction
+from db.work import DELIVERIES, take_back
+from tests.couriers import (
+    ALL,
+    LIMITS,
+    NOON,
+    MakeCourier,
+    deliver_in_a_process,
+    dimse,
+    encoded,
+    pacs,
+)
 
 
 def test_a_stored_report_arrives_byte_for_byte(courier: MakeCourier) -> None:
@@ -76,6 +91,25 @@ def test_the_class_of_a_report_never_changes_once_it_was_sent(courier: MakeCouri
 
     assert node.row(sr).state == DeliveryState.STORED
     assert [data for _, _, data in rich.stored] == [encoded(node, "sr-comp")]
+
+
+def test_the_class_of_a_report_is_in_its_row_before_the_first_byte_and_outlives_a_kill(
+    courier: MakeCourier,
+) -> None:
+    with pacs(dict.fromkeys((EnhancedSRStorage,), ALL)) as poor, pacs() as rich:
+        node, (sr,) = courier(poor.port, "sr")
+        poor.on_first_data = lambda: os.kill(child.pid, signal.SIGKILL)
+        child = deliver_in_a_process(node, sr)
+        child.wait(60)
+        killed = node.row(sr)
+        node.destination, node.now = dimse(rich.port), datetime.now(UTC) + timedelta(hours=1)
+        with transaction(node.engine) as session:
+            assert take_back(session, DELIVERIES, node.now, LIMITS.max_attempts) == [sr]
+        node.deliver(sr)
+
+    assert (child.returncode, killed.state) == (-signal.SIGKILL, DeliveryState.SENDING)
+    assert (killed.group, killed.instances) == ("sr-enh", [])
+    assert [data for _, _, data in rich.stored] == [encoded(node, "sr-enh")]
 
 
 def test_a_peer_that_takes_no_class_of_report_has_refused_it(courier: MakeCourier) -> None:

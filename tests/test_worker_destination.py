@@ -27,7 +27,7 @@ def test_an_answer_reaches_the_asker_though_the_association_thread_looks_first(t
         scp._association.bind(evt.EVT_FSM_TRANSITION, look_first)
         answer = scp.store(path, ExplicitVRLittleEndian, SecondaryCaptureImageStorage)
 
-    assert answer.status == 0x0000
+    assert answer.status == "0x0000"
 
 
 def instance(path: Path) -> Path:

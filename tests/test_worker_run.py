@@ -27,11 +27,12 @@ def bench(engine: Engine, tmp_path: Path) -> Bench:
 
 
 def test_an_analysis_leaves_result_outputs_and_deliveries(bench: Bench, study: PhantomStudy) -> None:
-    row_id = bench.archive(study.paths)
+    row_id = bench.archive(study.paths, priority=1)
 
     first = bench.analyse()
 
     row = bench.row(row_id)
+    assert {delivery.priority for delivery in row.deliveries} == {1}
     assert (row.state, row.verdict, row.attempts, row.finished_at) == ("done", "positive", 1, NOON)
     assert (row.model, row.model_digest, row.probability) == ("test 1", "ab" * 32, 0.75)
     assert [(d.destination, d.group, d.state) for d in row.deliveries] == [

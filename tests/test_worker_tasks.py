@@ -109,7 +109,7 @@ def _port(folder: Path) -> int | None:
 
 def test_a_delivery_worker_survives_its_broker_and_ends_at_sigterm(node: Node) -> None:
     """One test for one life of a worker: starting it takes seconds."""
-    first, second = node.add_delivery(), node.add_delivery()
+    first = node.add_delivery()
 
     with lungnode(
         node.settings.data, "worker", "--queue", "delivery", environment=node.environment
@@ -117,6 +117,7 @@ def test_a_delivery_worker_survives_its_broker_and_ends_at_sigterm(node: Node) -
         with embedded_broker(node.settings):
             node.wake(first)
             wait_for(lambda: node.is_stored(first), what="the first delivery")
+        second = node.add_delivery()
         with embedded_broker(node.settings):
             node.wake(second)
             wait_for(lambda: node.is_stored(second), limit_s=40, what="the second, through the new broker")

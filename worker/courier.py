@@ -7,24 +7,35 @@ arrives before its heatmaps, over the same association.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Analysis, Delivery, DeliveryState, Study
+from db.deliveries import next_delivery
+from db.models import Delivery, DeliveryState
 from db.session import transaction
-from db.work import DELIVERIES, Claim, Retry, claim, fail, finish, give_back
-from lungnode.errors import UnavailableError, UnusableError
+from db.work import DELIVERIES, Claim, Retry, claim, fail, finish, give_back, note
+from lungnode.errors import LungnodeError, UnusableError
 from lungnode.settings import DicomDestination, Settings
 from worker.addressing import addressed, destination_named
+from worker.answers import Meaning
 from worker.destination import Line, StorageScp
-from worker.hold import Node, kept, new_owner
-from worker.parcel import Item, Meaning, Parcel, groups_to_choose_from, recalled
+from worker.hold import Node, Stopped, kept, new_owner
+from worker.load import UNFINISHED, Load, beside, read_load
+from worker.parcel import Parcel
 
 _LOG = logging.getLogger(__name__)
-_UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING)
+
+
+def deliver_due(node: Node) -> None:
+    """Send what is due, the most urgent first, until there is nothing more that may be sent now."""
+    while not node.stopping():
+        with transaction(node.engine) as session:
+            row_id = next_delivery(session, node.clock(), node.settings.delivery.per_destination)
+        if row_id is None:
+            return
+        deliver_row(node, row_id)
 
 
 def deliver_row(node: Node, row_id: int) -> list[int]:
@@ -49,122 +60,58 @@ def _deliver(node: Node, row_id: int, line: Line) -> list[int]:
         if not claim(session, held, node.clock(), node.settings.delivery.lease_s):
             return []
         session.refresh(row)  # the claim counted the attempt
-        load = _read_load(session, node.settings, row)
-    parcel, reason, ended = _attempt(node, held, load, line)
+        load = read_load(session, node.settings, row)
+    end = _attempt(node, held, load, line)
     with transaction(node.engine) as session:
-        state = _record(session, node, held, parcel, reason, ended=ended)
-        _tell(row, parcel, state, reason)
-        return [] if state in _UNFINISHED else _followers(session, row)
+        state = _record(session, node, held, end)
+        _tell(row, end, state)
+        return [] if state in UNFINISHED else _followers(session, row)
 
 
 @dataclass(frozen=True)
-class _Load:
-    """What one delivery sends, and what follows it over the same association."""
+class _End:
+    """How an attempt ended: how far it came, and why no farther."""
 
-    destination: str
-    sender: tuple[str, str]  # AE title and address of who sent the study
     parcel: Parcel
-    followers: tuple[Parcel, ...]
-
-    def proposal(self) -> dict[str, set[str]]:
-        """Return the transfer syntaxes of all instances, by SOP class."""
-        proposed: dict[str, set[str]] = {}
-        for parcel in (self.parcel, *self.followers):
-            for item in chain.from_iterable(parcel.choices.values()):
-                proposed.setdefault(item.sop_class_uid, set()).add(item.transfer_syntax_uid)
-        return proposed
+    reason: str = ""
+    advice: str = ""
+    told: str = ""  # the reason without what a peer said: it may name a patient
+    is_final: bool = False
 
 
-def _tell(row: Delivery, parcel: Parcel, state: str, reason: str) -> None:
-    place = f"delivery {row.id} of {parcel.group} to {row.destination}"
-    if not reason:
-        _LOG.info("%s: %s", place, state or "taken back")
-        return
-    # A peer's comment may name the patient: it stays in the row.
-    why = parcel.without_comments().trouble() if reason == parcel.trouble() else reason
-    _LOG.warning("%s: %s. %s", place, state or "taken back", why)
-
-
-def _send(parcel: Parcel, scp: StorageScp, stopping: Callable[[], bool]) -> Parcel:
-    """Send what is left to send, and return the parcel with the peer's answers.
-
-    Raises:
-        UnusableError: The peer takes nothing of it.
-        OSError: A file cannot be read.
-    """
-    parcel = parcel.chosen(_accepted_group(scp, parcel))
-    for item in parcel.items:
-        if item.settled:
-            continue
-        if stopping():
-            break
-        answer = scp.store(item.path, item.transfer_syntax_uid, item.sop_class_uid)
-        parcel = parcel.with_item(item.answered(answer))
-        if answer.status is None:
-            break
-    return parcel
-
-
-def _attempt(node: Node, held: Claim, load: _Load, line: Line) -> tuple[Parcel, str, bool]:
-    """Return the parcel as far as it was sent, why no farther, and whether that is for good."""
+def _attempt(node: Node, held: Claim, load: Load, line: Line) -> _End:
     settings, parcel = node.settings, load.parcel
     try:
         destination = _destination(settings, load)
         calling = destination.calling_ae_title or settings.receiver.ae_title
         with kept(node, held, settings.delivery.lease_s) as lost:
             scp = line.scp(destination, calling, load.proposal)
+            parcel = _negotiated(node, held, parcel, scp)
             parcel = _send(parcel, scp, lambda: node.stopping() or lost.is_set())
-    except UnusableError as error:
-        return parcel, str(error), True
-    except (UnavailableError, OSError) as error:
-        return parcel, str(error), False
+    except LungnodeError as error:
+        return _End(parcel, str(error), error.advice, str(error), isinstance(error, UnusableError))
+    except OSError as error:
+        return _End(parcel, str(error), "See why the file cannot be read.", str(error))
+    except Stopped:
+        return _End(parcel)
     except Exception as error:  # noqa: BLE001 - one delivery must never stop the others; its row tells the story
-        return parcel, f"{type(error).__name__}, {error}", False
-    return parcel, parcel.trouble(), parcel.settled
+        reason = f"{type(error).__name__}, {error}"
+        return _End(parcel, reason, "It is an error of Lungnode: report it.", type(error).__name__)
+    return _End(parcel, parcel.trouble(), parcel.advice, parcel.trouble(quote=False), parcel.settled)
 
 
-def _record(session: Session, node: Node, held: Claim, parcel: Parcel, reason: str, *, ended: bool) -> str:
-    """Write down how the attempt ended; return the delivery's new state, empty when the row was lost."""
-    tried = [item.as_record() for item in parcel.items if item.tries]
-    values: dict[str, Any] = {"group": parcel.group, "instances": tried, "reason": reason}
-    now = node.clock()
-    if ended:
-        state = DeliveryState.REFUSED if reason else DeliveryState.STORED
-        return state if finish(session, held, values | {"state": state, "finished_at": now}) else ""
-    if node.stopping() and not any(item.meaning is Meaning.AGAIN and item.tries for item in parcel.items):
-        return DeliveryState.PENDING if give_back(session, held, now, values) else ""
-    limits = node.settings.delivery
-    retry = Retry(limits.max_attempts, limits.backoff_s, limits.backoff_max_s)
-    return fail(session, held, values, retry, now)
+def _negotiated(node: Node, held: Claim, parcel: Parcel, scp: StorageScp) -> Parcel:
+    """Fix the class of a report in its row before its first byte: another class is another object.
 
-
-def _read_load(session: Session, settings: Settings, row: Delivery) -> _Load:
-    after = select(Delivery).where(*_beside(row), Delivery.id > row.id, Delivery.state.in_(_UNFINISHED))
-    followers = (_read_parcel(session, settings, each) for each in session.scalars(after))
-    study = session.get_one(Study, session.get_one(Analysis, row.analysis_id).study_id)
-    sender = (study.calling_ae_title, study.address)
-    return _Load(row.destination, sender, _read_parcel(session, settings, row), tuple(followers))
-
-
-def _read_parcel(session: Session, settings: Settings, row: Delivery) -> Parcel:
-    outputs = session.get_one(Analysis, row.analysis_id).outputs
-    # A report's class is open until an instance of it was sent: another class has another SOP Instance UID.
-    groups = (row.group,) if row.instances else groups_to_choose_from(row.group)
-    choices = {}
-    for group in groups:
-        items = [
-            Item(
-                path=settings.outputs / output.path,
-                sop_class_uid=output.sop_class_uid,
-                sop_instance_uid=output.sop_instance_uid,
-                resent=row.attempts > 1,
-            )
-            for output in outputs
-            if output.group == group
-        ]
-        if items:
-            choices[group] = tuple(recalled(item, row.instances) for item in items)
-    return Parcel(row.group, choices)
+    Raises:
+        Stopped: The row was taken back.
+    """
+    chosen = parcel.chosen(_accepted_group(scp, parcel))
+    if not parcel.negotiated:
+        with transaction(node.engine) as session:
+            if not note(session, held, {"group": chosen.group, "negotiated_at": node.clock()}):
+                raise Stopped
+    return chosen
 
 
 def _accepted_group(scp: StorageScp, parcel: Parcel) -> str:
@@ -174,21 +121,62 @@ def _accepted_group(scp: StorageScp, parcel: Parcel) -> str:
     return next(accepted, parcel.group)
 
 
-def _destination(settings: Settings, load: _Load) -> DicomDestination:
+def _send(parcel: Parcel, scp: StorageScp, stopping: Callable[[], bool]) -> Parcel:
+    """Send what is left to send, and return the parcel with the peer's answers.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    for item in parcel.items:
+        if item.settled:
+            continue
+        if stopping():
+            break
+        answer = scp.store(item.path, item.transfer_syntax_uid, item.sop_class_uid)
+        parcel = parcel.with_item(item.answered(answer))
+        if not answer.status:
+            break
+    return parcel
+
+
+def _record(session: Session, node: Node, held: Claim, end: _End) -> str:
+    """Write down how the attempt ended; return the delivery's new state, empty when the row was lost."""
+    items, now = end.parcel.items, node.clock()
+    values: dict[str, Any] = {
+        "group": end.parcel.group,
+        "instances": [item.as_record() for item in items if item.tries],
+        "reason": end.reason,
+        "advice": end.advice,
+    }
+    if end.is_final:
+        state = DeliveryState.REFUSED if end.reason else DeliveryState.STORED
+        return state if finish(session, held, values | {"state": state, "finished_at": now}) else ""
+    if node.stopping() and not any(item.meaning is Meaning.AGAIN and item.tries for item in items):
+        return DeliveryState.PENDING if give_back(session, held, now, values) else ""
+    limits = node.settings.delivery
+    retry = Retry(limits.max_attempts, limits.backoff_s, limits.backoff_max_s)
+    return fail(session, held, values, retry, now)
+
+
+def _tell(row: Delivery, end: _End, state: str) -> None:
+    place = f"delivery {row.id} of {end.parcel.group} to {row.destination}"
+    if end.told:
+        _LOG.warning("%s: %s. %s", place, state or "taken back", end.told)
+    else:
+        _LOG.info("%s: %s", place, state or "taken back")
+
+
+def _destination(settings: Settings, load: Load) -> DicomDestination:
     if not load.parcel.choices:
         raise UnusableError(f"The analysis has no output {load.parcel.group!r}.")
     return addressed(settings, destination_named(settings, load.destination), *load.sender)
 
 
 def _is_behind(session: Session, row: Delivery) -> bool:
-    earlier = select(Delivery.id).where(*_beside(row), Delivery.id < row.id, Delivery.state.in_(_UNFINISHED))
+    earlier = select(Delivery.id).where(*beside(row), Delivery.id < row.id, Delivery.state.in_(UNFINISHED))
     return session.scalar(earlier.limit(1)) is not None
 
 
 def _followers(session: Session, row: Delivery) -> list[int]:
-    waiting = select(Delivery.id).where(*_beside(row), Delivery.state == DeliveryState.PENDING)
+    waiting = select(Delivery.id).where(*beside(row), Delivery.state == DeliveryState.PENDING)
     return list(session.scalars(waiting.order_by(Delivery.id).limit(1)))
-
-
-def _beside(row: Delivery) -> tuple[ColumnElement[bool], ...]:
-    return Delivery.analysis_id == row.analysis_id, Delivery.destination == row.destination

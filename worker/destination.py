@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Final, Self
 
 from pydicom import Dataset, dcmread
@@ -13,25 +13,23 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from lungnode.scu.association import associated
+from lungnode.scu.watch import Watch
 from lungnode.settings import DicomDestination
+from worker.answers import ASK, Answer, answer_of, silence
 
 _UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_ABORTED: Final = f"{ASK} Some abort where they do not know our AE title."
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122  # Source: PS3.7 Annex C.5.6
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the peer said to one C-STORE."""
-
-    status: int | None  # None: nothing came in time, or the association is gone
-    comment: str = ""  # Error Comment (0000,0902)
 
 
 class StorageScp:
     """An open association with a destination."""
 
-    def __init__(self, association: Association) -> None:
-        self._association = association
+    def __init__(self, association: Association, timeout_s: float) -> None:
+        self._association, self._timeout_s = association, timeout_s
+        self._watch = Watch()
+        for handler in self._watch.handlers():
+            association.bind(*handler)
 
     @property
     def is_there(self) -> bool:
@@ -49,17 +47,28 @@ class StorageScp:
             OSError: The file cannot be read.
         """
         if not self.is_there:
-            return Answer(None, "the association was gone")
+            return silence("the association was gone")
         instance: Path | Dataset = path
         if not self._takes(sop_class_uid, transfer_syntax_uid):
             instance = _uncompressed(path)
+        began = monotonic()
         try:
             response = self._association.send_c_store(instance)
         except RuntimeError:  # the association ended between the question above and the sending
-            return Answer(None, "the association was gone")
+            return silence("the association was gone")
         except ValueError:  # no accepted context fits
-            return Answer(_SOP_CLASS_NOT_SUPPORTED, "no transfer syntax was accepted that we can send")
-        return Answer(response.get("Status"), str(response.get("ErrorComment", "")))
+            return answer_of(_SOP_CLASS_NOT_SUPPORTED, "no transfer syntax was accepted that we can send")
+        if "Status" not in response:
+            return self._silence(monotonic() - began)
+        return answer_of(response.Status, str(response.get("ErrorComment", "")))
+
+    def _silence(self, waited_s: float) -> Answer:
+        if self._watch.aborted:
+            return silence("the peer aborted the association", _ABORTED)
+        if waited_s >= self._timeout_s:
+            busy = "See what keeps the peer busy, or raise timeout_s."
+            return silence(f"nothing came within {self._timeout_s:g} s", busy)
+        return silence("the connection was lost")
 
     def _takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
         return any(
@@ -93,7 +102,7 @@ def storing(
     # Without this, pynetdicom decodes and encodes each file again; what we committed is what is sent.
     _config.STORE_SEND_CHUNKED_DATASET = True
     with associated(destination, calling_ae_title, _contexts(proposed)) as association:
-        yield StorageScp(association)
+        yield StorageScp(association, destination.timeout_s)
 
 
 class Line:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.models import Delivery, Output
+from db.models import Analysis, Delivery, Output
 from db.work import Claim, finish
 from lungnode.durable import sync_folder
 from lungnode.settings import Destination
@@ -119,6 +119,7 @@ def add_deliveries(
     session: Session, revision: Revision, destinations: Sequence[Destination], verdict: Verdict, now: datetime
 ) -> list[int]:
     """Queue what each destination gets; return the first delivery of each, for the others wait for it."""
+    priority = session.get_one(Analysis, revision.analysis_id).priority
     existing = select(Output.group).where(Output.analysis_id == revision.analysis_id).distinct()
     made = set(session.scalars(existing))
     first = []
@@ -128,6 +129,7 @@ def add_deliveries(
                 analysis_id=revision.analysis_id,
                 destination=destination.name,
                 group=group,
+                priority=priority,
                 due_at=now,
                 created_at=now,
             )

@@ -21,7 +21,7 @@ from db.session import open_engine
 from lungnode.errors import LungnodeError, UnavailableError
 from lungnode.queue import ANALYSE_TASK, ANALYSIS_QUEUE, DELIVER_TASK, open_queue, wake
 from lungnode.settings import Settings
-from worker.courier import deliver_row
+from worker.courier import deliver_due
 from worker.hold import Node
 
 if TYPE_CHECKING:
@@ -134,24 +134,30 @@ class _Child:
     def analyse(self, row_id: int) -> None:
         """Analyse the most urgent row, which need not be this one, and wake the couriers of its results."""
         if self._analyst is not None:
-            _guarded(self._app, self._analyst.analyse_most_urgent, row_id)
-            self._analyst.judge_in_shadow()
+            analyst = self._analyst
+            _guarded(lambda: _wake_couriers(self._app, analyst.analyse_most_urgent()), row_id)
+            analyst.judge_in_shadow()
 
 
 def _deliveries(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str, Any]:
     node = Node(open_engine(settings.database), settings, stopping)
 
     def deliver(row_id: int) -> None:
-        _guarded(app, lambda: deliver_row(node, row_id), row_id)
+        """Send whatever is due: a message only says that there is work."""
+        _guarded(lambda: deliver_due(node), row_id)
 
     app.task(name=DELIVER_TASK, shared=False)(deliver)
     return {"pool": "threads", "concurrency": settings.delivery.threads}
 
 
-def _guarded(app: Celery, work: Callable[[], Iterable[int]], row_id: int) -> None:
+def _wake_couriers(app: Celery, delivery_ids: Iterable[int]) -> None:
+    for delivery_id in delivery_ids:
+        wake(app, DELIVER_TASK, delivery_id)
+
+
+def _guarded(work: Callable[[], None], row_id: int) -> None:
     try:
-        for delivery_id in work():
-            wake(app, DELIVER_TASK, delivery_id)
+        work()
     except UnavailableError as error:
         # The row stays due or its lease runs out: the clerk's sweep sends another message.
         _LOG.warning("row %s waits: %s", row_id, error)

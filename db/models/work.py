@@ -101,7 +101,7 @@ class Delivery(Base):
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("analysis_id", "destination", "group"),
-        Index("ix_deliveries_due", "state", "due_at"),
+        Index("ix_deliveries_due", "state", "priority", "due_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -109,6 +109,7 @@ class Delivery(Base):
     destination: Mapped[str] = mapped_column(String(255))
     group: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), default=DeliveryState.PENDING)
+    priority: Mapped[int] = mapped_column(default=5, server_default="5")  # the analysis's
     attempts: Mapped[int] = mapped_column(default=0)
     due_at: Mapped[datetime]
     woken_at: Mapped[datetime | None]
@@ -116,9 +117,12 @@ class Delivery(Base):
     lease_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    reason: Mapped[str] = mapped_column(
-        Text, default=""
-    )  # the last failure, in the peer's words where it had any
-    instances: Mapped[list[Any]] = mapped_column(default=list)  # {sop_instance_uid, status, comment} each
+    # When the class of a report was fixed: before its first byte, for another class is another object.
+    negotiated_at: Mapped[datetime | None]
+    # The last failure, in the peer's words where it had any, and what an operator can do about it.
+    reason: Mapped[str] = mapped_column(Text, default="")
+    advice: Mapped[str] = mapped_column(Text, default="", server_default="")
+    # {sop_instance_uid, status, meaning, comment, advice, tries} each
+    instances: Mapped[list[Any]] = mapped_column(default=list)
 
     analysis: Mapped[Analysis] = relationship(back_populates="deliveries")

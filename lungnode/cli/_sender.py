@@ -8,6 +8,7 @@ from pydicom.filereader import read_file_meta_info
 from lungnode.errors import UnusableError
 from lungnode.scu.association import describe
 from lungnode.settings import DicomDestination
+from worker.answers import Meaning
 from worker.destination import storing
 
 
@@ -27,8 +28,8 @@ def send(destination: DicomDestination, calling_ae_title: str, paths: Sequence[P
     with storing(destination, calling_ae_title, proposed) as scp:
         for path, (sop_class_uid, transfer_syntax_uid) in kinds.items():
             answer = scp.store(path, transfer_syntax_uid, sop_class_uid)
-            if answer.status != 0:
-                said = "gave no answer" if answer.status is None else f"answered 0x{answer.status:04X}"
+            if answer.meaning is not Meaning.STORED:
+                said = f"answered {answer.status}" if answer.status else "gave no answer"
                 raise UnusableError(f"{describe(destination)} {said} to {path.name}.")
     return len(kinds)
 

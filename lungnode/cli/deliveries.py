@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,17 @@ from lungnode.cli.study_views import wide_console
 if TYPE_CHECKING:
     from db.models import Delivery
 
+_COLUMNS: Final = (
+    "id",
+    "study_instance_uid",
+    "revision",
+    "destination",
+    "group",
+    "state",
+    "attempts",
+    "reason",
+    "next_step",
+)
 deliveries = typer.Typer(help="Results on their way to their destinations.", no_args_is_help=True)
 
 
@@ -36,8 +47,10 @@ def list_(
     known = [str(each) for each in DeliveryState]
     if unknown := set(state or ()) - set(known):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: the states are {', '.join(known)}.")
-    with transaction(open_database(settings_of(context))) as session:
-        records = [_record(row) for row in list_deliveries(session, state or (), limit)]
+    settings = settings_of(context)
+    attempts = settings.delivery.max_attempts
+    with transaction(open_database(settings)) as session:
+        records = [_record(row, attempts) for row in list_deliveries(session, state or (), limit)]
     if as_json:
         typer.echo(json.dumps({"deliveries": records}, indent=2))
     else:
@@ -64,7 +77,9 @@ def retry(
         raise typer.Exit(1)
 
 
-def _record(row: "Delivery") -> dict[str, Any]:
+def _record(row: "Delivery", max_attempts: int) -> dict[str, Any]:
+    from db.deliveries import next_step  # noqa: PLC0415 - when called
+
     return {
         "id": row.id,
         "study_instance_uid": row.analysis.study.study_instance_uid,
@@ -72,22 +87,24 @@ def _record(row: "Delivery") -> dict[str, Any]:
         "destination": row.destination,
         "group": row.group,
         "state": row.state,
+        "priority": row.priority,
         "attempts": row.attempts,
         "due_at": row.due_at.isoformat(),
         "finished_at": row.finished_at.isoformat() if row.finished_at else None,
         "reason": row.reason,
+        "next_step": next_step(row, max_attempts),
         "instances": row.instances,
     }
 
 
 def _print_table(records: list[dict[str, Any]]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - when called
+    from rich.markup import escape  # noqa: PLC0415 - when called
+    from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None)
-    columns = ("id", "study_instance_uid", "revision", "destination", "group", "state", "attempts", "reason")
-    for name in columns:
+    for name in _COLUMNS:
         table.add_column(name.replace("_", " "), overflow="fold")
     for record in records:
         # Reasons quote peers: they are text, not markup.
-        table.add_row(*(str(record[name]).replace("[", r"\[") for name in columns))
+        table.add_row(*(escape(str(record[name])) for name in _COLUMNS))
     wide_console().print(table)

@@ -85,14 +85,16 @@ def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
     from db.queries import get_study, list_noted, list_series  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
 
-    with transaction(open_database(settings_of(context))) as session:
+    settings = settings_of(context)
+    attempts = settings.delivery.max_attempts
+    with transaction(open_database(settings)) as session:
         study = get_study(session, uid)
         noted = list_noted(session, study)
         record = study_record(study) | {
             "series": [series_record(series) for series in list_series(session, study)],
             "notes": [{"path": i.path, "disposition": i.disposition, "note": i.note} for i in noted],
             "labels": [described(opinion_of(label)) for label in study.labels],
-            "analyses": [analysis_record(analysis) for analysis in study.analyses],
+            "analyses": [analysis_record(analysis, attempts) for analysis in study.analyses],
         }
     if as_json:
         typer.echo(json.dumps(record, indent=2))

@@ -70,8 +70,10 @@ def series_record(series: "SeriesSummary") -> dict[str, Any]:
     return dict(vars(series))
 
 
-def analysis_record(analysis: "Analysis") -> dict[str, Any]:
+def analysis_record(analysis: "Analysis", max_attempts: int) -> dict[str, Any]:
     """Return an analysis with its outputs and deliveries as JSON."""
+    from db.deliveries import next_step  # noqa: PLC0415 - when called
+
     record = {name: getattr(analysis, name) for name in _ANALYSIS}
     for name in ("created_at", "started_at", "finished_at"):
         time = getattr(analysis, name)
@@ -80,7 +82,8 @@ def analysis_record(analysis: "Analysis") -> dict[str, Any]:
     delivery = ("id", "destination", "group", "state", "attempts", "reason")
     record["outputs"] = [{name: getattr(row, name) for name in output} for row in analysis.outputs]
     record["deliveries"] = [
-        {name: getattr(row, name) for name in delivery} | {"seconds": _seconds(analysis, row)}
+        {name: getattr(row, name) for name in delivery}
+        | {"next_step": next_step(row, max_attempts), "seconds": _seconds(analysis, row)}
         for row in analysis.deliveries
     ]
     return record
@@ -159,7 +162,8 @@ def _print_analysis(console: Console, analysis: dict[str, Any]) -> None:
     for delivery in analysis["deliveries"]:
         after = "" if delivery["seconds"] is None else f" {delivery['seconds']:.2f} s after completion"
         sentence = f"  {delivery['group']:4} to {delivery['destination']}: {delivery['state']}{after}"
-        console.print(escape(f"{sentence} {delivery['reason']}".rstrip()), highlight=False)
+        told = " ".join(filter(None, (sentence, delivery["reason"], delivery["next_step"])))
+        console.print(escape(told), highlight=False)
 
 
 def choice_of(details: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from struct import pack
 from typing import Final
 
 from pydicom.uid import UID
-from pynetdicom import AE, build_context, evt
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import EventHandlerType
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
@@ -17,10 +17,11 @@ from pynetdicom.presentation import PresentationContext
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.scu.answers import keep_answers
 from lungnode.scu.encryption import Encryption
+from lungnode.scu.rejection import RejectionFields, is_transient, rejection_of
+from lungnode.scu.watch import Watch
 from lungnode.settings import DicomDestination, Peer
 
 _VERIFICATION: Final = UID("1.2.840.10008.1.1")  # Source: PS3.4 A.4
-_REJECTED_PERMANENT: Final = 1  # Source: PS3.8 9.3.4, A-ASSOCIATE-RJ, Result
 
 
 @contextmanager
@@ -46,13 +47,17 @@ def associated(
         UnusableError: The peer will never accept it.
     """
     encryption = Encryption(peer)
+    # Its handlers that log come before ours, and those after one that fails are left out.
+    _config.LOG_HANDLER_LEVEL = "none"
     entity = AE(ae_title=calling_ae_title)
     for name in ("acse_timeout", "dimse_timeout", "network_timeout", "connection_timeout"):
         setattr(entity, name, peer.timeout_s)
+    watch = Watch()
     with ExitStack() as line:
         every: list[EventHandlerType] = [
             (evt.EVT_CONN_OPEN, keep_answers),
             (evt.EVT_CONN_OPEN, _prepare, [peer.timeout_s, line]),
+            *watch.handlers(),
             *handlers,
         ]
         try:
@@ -66,9 +71,11 @@ def associated(
                 evt_handlers=every,
             )
         except OSError as error:  # the host's name does not resolve
-            raise UnavailableError(f"{describe(peer)} cannot be reached: {error}.") from error
+            raise UnavailableError(
+                f"{describe(peer)} cannot be reached: {error}.", advice="Correct its host name."
+            ) from error
         if not association.is_established:
-            raise encryption.failure(describe(peer)) or _refusal(association, peer)
+            raise encryption.failure(describe(peer)) or _refusal(association, peer, watch)
         try:
             yield association
         finally:
@@ -120,12 +127,30 @@ def _end(association: Association) -> None:
         association.abort()
 
 
-def _refusal(association: Association, peer: Peer) -> UnavailableError | UnusableError:
-    rejection = association.acceptor.primitive
-    if association.is_rejected and rejection is not None:
-        text = f"{describe(peer)} rejected the association: {rejection.reason_str}."
-        return UnusableError(text) if rejection.result == _REJECTED_PERMANENT else UnavailableError(text)
+def _refusal(association: Association, peer: Peer, watch: Watch) -> UnavailableError | UnusableError:
+    if watch.rejected:
+        return _rejected(watch.rejected, association.requestor.ae_title, peer)
     if association.rejected_contexts and not association.accepted_contexts:
         names = ", ".join(sorted({UID(c.abstract_syntax or "").name for c in association.rejected_contexts}))
-        return UnusableError(f"{describe(peer)} accepts none of: {names}.")
-    return UnavailableError(f"{describe(peer)} cannot be reached, or gave no answer in time.")
+        return UnusableError(
+            f"{describe(peer)} accepts none of: {names}.", advice="Let the peer accept one of them."
+        )
+    return _silence(peer, watch)
+
+
+def _silence(peer: Peer, watch: Watch) -> UnavailableError:
+    if not watch.connected:
+        text, advice = "cannot be reached", "See that it runs, and that its host and port are right."
+    elif watch.aborted:
+        text, advice = "aborted before it accepted an association", "Ask who runs the peer: its log says why."
+    else:
+        text, advice = f"accepted no association within {peer.timeout_s:g} s", "See what keeps the peer busy."
+    return UnavailableError(f"{describe(peer)} {text}.", advice=advice)
+
+
+def _rejected(fields: RejectionFields, calling_ae_title: str, peer: Peer) -> UnavailableError | UnusableError:
+    rejection = rejection_of(fields)
+    numbers = f"result {fields.result}, source {fields.source}, reason {fields.reason}"
+    text = f"{describe(peer)} rejected the association: {rejection.name} ({numbers})."
+    advice = rejection.advice.format(calling=calling_ae_title, called=peer.ae_title)
+    return (UnavailableError if is_transient(fields) else UnusableError)(text, advice=advice)

@@ -69,3 +69,6 @@ class DeliverySettings(Frozen):
         120.0, gt=0, description="seconds after which a silent courier's delivery is taken back"
     )
     threads: int = Field(4, ge=1, description="deliveries sent at once by one delivery worker")
+    per_destination: int = Field(
+        3, ge=1, description="deliveries sent at once to one destination, by all delivery workers"
+    )
