@@ -122,7 +122,7 @@ def test_orthanc_is_sent_to_and_asked_over_tls(
     uid = str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
 
     with storing(destination, OURS, {CTImageStorage: {ExplicitVRLittleEndian}}) as scp:
-        assert scp.store(path, ExplicitVRLittleEndian, CTImageStorage).status == 0
+        assert scp.store(path, ExplicitVRLittleEndian, CTImageStorage).status == "0x0000"
 
     asked = where.model_copy(update={"query": "study_root", "ae_title": "ORTHANC"})
     with querying(asked, OURS) as query:
