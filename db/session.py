@@ -85,7 +85,7 @@ def upgrade(engine: Engine) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     if engine.dialect.name == "sqlite" and engine.url.database:
         Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-    with _translated(engine), engine.begin() as connection:
+    with translated(engine), engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         config.attributes["connection"] = connection
@@ -99,8 +99,19 @@ def is_current(engine: Engine) -> bool:
         UnavailableError: The database cannot be reached or stays locked.
     """
     newest = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
-    with _translated(engine), engine.begin() as connection:
+    with translated(engine), engine.begin() as connection:
         return MigrationContext.configure(connection).get_current_revision() == newest
+
+
+def revision_of(session: Session) -> str:
+    """Return the revision of the tables; empty when there are none."""
+    return MigrationContext.configure(session.connection()).get_current_revision() or ""
+
+
+def is_known(revision: str) -> bool:
+    """Tell whether this version can bring tables of a revision to its own."""
+    scripts = ScriptDirectory(str(_MIGRATIONS)).walk_revisions()
+    return any(script.revision == revision for script in scripts)
 
 
 @contextmanager
@@ -110,7 +121,7 @@ def transaction(engine: Engine) -> Iterator[Session]:
     Raises:
         UnavailableError: The database cannot be reached or stays locked.
     """
-    with _translated(engine), sessionmaker(engine, expire_on_commit=False).begin() as session:
+    with translated(engine), sessionmaker(engine, expire_on_commit=False).begin() as session:
         yield session
 
 
@@ -125,14 +136,19 @@ def reading(engine: Engine) -> Iterator[Session]:
     if engine.dialect.name == "postgresql":
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     with (
-        _translated(engine),
+        translated(engine),
         sessionmaker(engine.execution_options(**options), expire_on_commit=False).begin() as session,
     ):
         yield session
 
 
 @contextmanager
-def _translated(engine: Engine) -> Iterator[None]:
+def translated(engine: Engine) -> Iterator[None]:
+    """Translate what the database raises.
+
+    Raises:
+        UnavailableError: It cannot be reached or stays locked.
+    """
     try:
         yield
     except OperationalError as error:

@@ -171,6 +171,14 @@ def take_back(session: Session, work: Work, now: datetime, max_attempts: int) ->
     return taken
 
 
+def release_all(session: Session, work: Work, now: datetime) -> int:
+    """Return every running row as if its claim had never been: a restored database has no workers."""
+    row = work.row
+    waiting = {"state": work.waiting[0], "attempts": row.attempts - 1, "due_at": now, "woken_at": None}
+    statement = _update(work).where(row.state == work.running).values(waiting | _UNLEASED)
+    return len(session.scalars(statement.returning(row.id)).all())
+
+
 _UNLEASED: Final[dict[str, Any]] = {"lease_owner": "", "lease_until": None}
 
 

@@ -97,12 +97,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         return
     server: str = request.getfixturevalue("postgresql")
     name = f"test_{uuid4().hex}"
-    _execute(server, f"CREATE DATABASE {name} TEMPLATE template0")
+    execute(server, f"CREATE DATABASE {name} TEMPLATE template0")
     yield server.replace("/postgres?", f"/{name}?")
-    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _execute(server: str, statement: str) -> None:
+def execute(server: str, statement: str) -> None:
+    """Run a statement on a server, outside of any transaction."""
     engine = open_engine(server)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(statement))

@@ -81,6 +81,7 @@ EVENTS: Final[Mapping[str, Event]] = {
     "password changed": _CHANGED_USER,
     "token made": _CHANGED_USER,
     "token revoked": _CHANGED_USER,
+    "node restored": _CHANGED_SOFTWARE,
     "model registered": _CHANGED_SOFTWARE,
     "model promoted": _CHANGED_SOFTWARE,
     "model rolled back": _CHANGED_SOFTWARE,

@@ -39,6 +39,7 @@ COMMAND_MODULES: Final = (
     "phantom",
     "database",
     "users",
+    "backup",
 )
 
 EVERYWHERE: Final = ("--data", "--config", "--debug")  # accepted before and after the command's name
