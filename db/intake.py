@@ -57,7 +57,7 @@ def still_open(session: Session, association_ids: Collection[str]) -> set[str]:
 def link_studies(session: Session, pairs: Iterable[tuple[str, str]]) -> None:
     """Record which studies (UIDs) associations (identifiers) carried; a repeat changes nothing."""
     rows = [{"association_id": one, "study_instance_uid": two} for one, two in sorted(set(pairs))]
-    _add_missing(session, AssociationStudy, rows)
+    add_missing(session, AssociationStudy, rows)
 
 
 def held_instances(session: Session, sop_instance_uids: Collection[str]) -> dict[str, list[Instance]]:
@@ -85,7 +85,7 @@ def own_outputs(
 
 def ensure_studies(session: Session, rows: Collection[Mapping[str, Any]]) -> dict[str, Study]:
     """Insert the studies that are not there yet; returns all of them by Study Instance UID."""
-    _add_missing(session, Study, rows)
+    add_missing(session, Study, rows)
     uids = [row["study_instance_uid"] for row in rows]
     query = select(Study).where(Study.study_instance_uid.in_(uids))
     return {study.study_instance_uid: study for study in session.scalars(query)}
@@ -93,7 +93,7 @@ def ensure_studies(session: Session, rows: Collection[Mapping[str, Any]]) -> dic
 
 def add_instances(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
     """Insert instances; one that is there already (same UID, same bytes) is left as it is."""
-    _add_missing(session, Instance, rows)
+    add_missing(session, Instance, rows)
 
 
 def note_copy(session: Session, instance_id: int, note: str) -> None:
@@ -106,7 +106,7 @@ def note_copy(session: Session, instance_id: int, note: str) -> None:
 
 def add_quarantined(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
     """Insert quarantined files; a repeat changes nothing."""
-    _add_missing(session, Quarantined, rows)
+    add_missing(session, Quarantined, rows)
 
 
 def receiving_studies(session: Session) -> list[tuple[Study, int]]:
@@ -184,7 +184,7 @@ def queue_analysis(session: Session, study: Study, priority: int, now: datetime)
     return analysis
 
 
-def _add_missing(session: Session, table: type[Base], rows: Collection[Mapping[str, Any]]) -> None:
+def add_missing(session: Session, table: type[Base], rows: Collection[Mapping[str, Any]]) -> None:
     """Insert rows; one that breaks a unique constraint is there already and stays as it is."""
     if rows:
         session.execute(_insert(session, table).on_conflict_do_nothing(), list(rows))

@@ -11,9 +11,16 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Update, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from db.models import Analysis, AnalysisState, Delivery, DeliveryState
+from db.models import (
+    Analysis,
+    AnalysisState,
+    CommitmentRequest,
+    CommitmentState,
+    Delivery,
+    DeliveryState,
+)
 
-Row = type[Analysis] | type[Delivery]
+Row = type[Analysis] | type[Delivery] | type[CommitmentRequest]
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,25 @@ DELIVERIES: Final = Work(
     exhausted=DeliveryState.DEAD,
     extra_claims=0,
     order=(Delivery.priority, Delivery.due_at, Delivery.id),
+)
+# A commitment request is work twice: for the clerk, then for a courier.
+VERIFICATIONS: Final = Work(
+    row=CommitmentRequest,
+    waiting=(CommitmentState.REQUESTED,),
+    running=CommitmentState.VERIFYING,
+    retry=CommitmentState.REQUESTED,
+    exhausted=CommitmentState.DEAD,
+    extra_claims=0,
+    order=(CommitmentRequest.due_at, CommitmentRequest.id),
+)
+REPORTS: Final = Work(
+    row=CommitmentRequest,
+    waiting=(CommitmentState.VERIFIED,),
+    running=CommitmentState.REPORTING,
+    retry=CommitmentState.VERIFIED,
+    exhausted=CommitmentState.DEAD,
+    extra_claims=0,
+    order=(CommitmentRequest.due_at, CommitmentRequest.id),
 )
 
 

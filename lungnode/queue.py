@@ -16,6 +16,8 @@ ANALYSIS_QUEUE: Final = "analysis"
 DELIVERY_QUEUE: Final = "delivery"
 ANALYSE_TASK: Final = "lungnode.analyse"  # argument: analyses.id
 DELIVER_TASK: Final = "lungnode.deliver"  # argument: deliveries.id
+REPORT_TASK: Final = "lungnode.report"  # argument: commitment_requests.id
+_QUEUES: Final = {ANALYSE_TASK: ANALYSIS_QUEUE, DELIVER_TASK: DELIVERY_QUEUE, REPORT_TASK: DELIVERY_QUEUE}
 
 
 def open_queue(settings: Settings) -> Celery:
@@ -27,7 +29,7 @@ def open_queue(settings: Settings) -> Celery:
         # one for good, and the worker takes nothing more.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
-        task_routes={ANALYSE_TASK: {"queue": ANALYSIS_QUEUE}, DELIVER_TASK: {"queue": DELIVERY_QUEUE}},
+        task_routes={task: {"queue": queue} for task, queue in _QUEUES.items()},
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for its broker as long as it takes
         broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 5, "max_retries": 0},

@@ -13,11 +13,15 @@ from typing import Final, Self
 
 CT_IMAGE_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
 VERIFICATION: Final = "1.2.840.10008.1.1"
+PUSH_MODEL: Final = "1.2.840.10008.1.20.1"
+PUSH_MODEL_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"
 EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
 RELEASE_REQUEST: Final = struct.pack(">BxI4x", 5, 4)
 ABORT: Final = struct.pack(">BxI4x", 7, 4)
 DEADLINE_S: Final = 30.0  # no wait of a test is longer
+
+N_ACTION_RQ: Final = 0x0130
 
 Context = tuple[int, str, tuple[str, ...]]  # ID, abstract syntax, transfer syntaxes
 CT_CONTEXT: Final[Context] = (1, CT_IMAGE_STORAGE, (EXPLICIT_VR_LITTLE_ENDIAN,))
@@ -129,6 +133,28 @@ def request_command(
             (0x0100, _us(command_field)),
             (0x0110, _us(1)),
             (0x0800, _us(data_set_type)),
+        )
+    )
+
+
+def commitment_command(
+    command_field: int,
+    *,
+    type_id: int = 1,
+    sop_class_uid: str = PUSH_MODEL,
+    sop_instance_uid: str = PUSH_MODEL_INSTANCE,
+    data_set_type: int = 1,
+) -> bytes:
+    """Encode the command set of an N-ACTION-RQ (0x0130), or of another one with Affected UIDs."""
+    is_action = command_field == N_ACTION_RQ
+    return command(
+        (
+            (0x0003 if is_action else 0x0002, sop_class_uid.encode()),
+            (0x0100, _us(command_field)),
+            (0x0120 if command_field & 0x8000 else 0x0110, _us(1)),
+            (0x0800, _us(data_set_type)),
+            (0x1001 if is_action else 0x1000, sop_instance_uid.encode()),
+            (0x1008 if is_action else 0x1002, _us(type_id)),
         )
     )
 

@@ -36,6 +36,12 @@ class Orthanc:
         with urlopen(f"http://127.0.0.1:{self.http_port}/{path}", timeout=10) as answer:
             return json.load(answer)
 
+    def post(self, path: str, value: Any) -> Any:
+        """Tell its REST interface to do something."""
+        body = json.dumps(value).encode()
+        with urlopen(f"http://127.0.0.1:{self.http_port}/{path}", body, timeout=30) as answer:
+            return json.load(answer)
+
     def instances(self, study_instance_uid: str, modality: str = "") -> list[Dataset]:
         """Read what it holds of a study, of one modality."""
         found: list[Dataset] = []

@@ -76,12 +76,17 @@ class RunningReceiver:
 
 
 @contextmanager
-def running_receiver(folder: Path, **receiver: Any) -> Iterator[RunningReceiver]:
-    """Run a receiver on a free port with these receiver settings, and stop it at the end."""
+def running_receiver(
+    folder: Path, environment: dict[str, str] | None = None, /, **receiver: Any
+) -> Iterator[RunningReceiver]:
+    """Run a receiver on a free port with these receiver settings, and stop it at the end.
+
+    `environment` are variables of other settings.
+    """
     data, log = folder / "data", folder / "log"
     settings = {"host": "127.0.0.1", "port": 0, "disk_reject_bytes": 0, "disk_warn_bytes": 0, **receiver}
     variables = {f"LUNGNODE_RECEIVER__{name.upper()}": _text(value) for name, value in settings.items()}
-    environment = os.environ | variables | {"LUNGNODE_DATA": str(data)}
+    environment = os.environ | variables | {"LUNGNODE_DATA": str(data)} | (environment or {})
     with log.open("wb") as output:
         process = subprocess.Popen([sys.executable, "-c", _PROGRAM], env=environment, stderr=output)
     try:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import selectinload
 
+from daemon.clerk.desk import CommitmentDesk
 from daemon.clerk.main import Clerk
 from db.models import Base, Study
 from db.session import transaction
+from lungnode.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from lungnode.settings import Settings
 
 NOON: Final = datetime(2026, 3, 5, 12, 0, tzinfo=UTC)
@@ -77,6 +80,12 @@ def write(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> None
         ds.save_as(path, enforce_file_format=True)
 
 
+def _reference(ds: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    return item
+
+
 @dataclass
 class Sender:
     """One association as its spool folder shows it; open until `release`."""
@@ -93,7 +102,7 @@ class Sender:
         self.folder.mkdir(parents=True)
         told = {
             "id": self.name,
-            "host": "here",
+            "host": socket.gethostname(),
             "process": os.getpid(),
             "calling_ae_title": self.calling_ae_title,
             "called_ae_title": "LUNGNODE",
@@ -118,6 +127,25 @@ class Sender:
         make(path)
         os.utime(path, (self.at.timestamp(), self.at.timestamp()))
         return path
+
+    def ask(self, *data_sets: Dataset, transaction_uid: str = "1.2.3.4.5") -> Path:
+        """Ask for the commitment of instances."""
+        request = Dataset()
+        request.TransactionUID = transaction_uid
+        request.ReferencedSOPSequence = [_reference(ds) for ds in data_sets]
+        return self.tell(request, "action")
+
+    def tell(self, message: Dataset, kind: str) -> Path:
+        """Leave a message of storage commitment: a request (action) or a report (event)."""
+        self._count += 1
+        path = self.folder / f"{self._count:08}.{kind}"
+        message.SOPClassUID, message.SOPInstanceUID = PUSH_MODEL, PUSH_MODEL_INSTANCE
+        write(message, path)
+        return path
+
+    def answer(self, request: Path, status: str = "0x0000") -> None:
+        """Note what the peer said to the report of a request."""
+        request.with_suffix(".reported").write_text(json.dumps({"status": status}))
 
     def release(self, outcome: str = "released") -> None:
         """End the association."""
@@ -166,6 +194,10 @@ class ClerkNode:
         """Start another clerk in its place, with other settings."""
         self.settings = self.settings.model_copy(update=changes)
         self.__post_init__()
+
+    def desk(self) -> CommitmentDesk:
+        """The clerk's desk for storage commitment."""
+        return CommitmentDesk(self.engine, self.settings, self.stop.is_set, self.clock)
 
     def sender(self, name: str = "a1", **changes: Any) -> Sender:
         """Open an association."""

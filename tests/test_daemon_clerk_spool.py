@@ -2,6 +2,7 @@ import os
 import threading
 from datetime import timedelta
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_the_sender_is_read_from_the_association_file(sender: Sender) -> None:
     found = read_association(sender.folder, NOON)
 
     assert found.facts == Facts("SCANNER", "LUNGNODE", "192.0.2.7")
-    assert (found.id, found.host, found.opened_at) == ("a1", "here", NOON)
+    assert (found.id, found.host, found.opened_at) == ("a1", gethostname(), NOON)
     sender.lose()
 
 

@@ -9,6 +9,7 @@ from daemon.receiver.contexts import TRANSFER_SYNTAX_RANKS
 from daemon.receiver.dimse import Status
 from daemon.receiver.file_meta import IMPLEMENTATION_CLASS_UID
 from daemon.receiver.pdu import Rejection
+from lungnode.commitment import FailureReason
 
 STATEMENT = (Path(__file__).parents[1] / "docs/conformance.md").read_text()
 
@@ -34,6 +35,11 @@ def test_every_transfer_syntax_is_listed_with_its_rank(uid: str, rank: int) -> N
 @pytest.mark.parametrize("status", Status)
 def test_every_status_is_listed(status: Status) -> None:
     assert row_with(f"0x{status:04X}", status.name)
+
+
+@pytest.mark.parametrize("reason", FailureReason)
+def test_every_failure_reason_is_listed(reason: FailureReason) -> None:
+    assert row_with(f"0x{reason:04X}", reason.name) or reason is FailureReason.RESOURCE_LIMITATION
 
 
 @pytest.mark.parametrize("rejection", Rejection)

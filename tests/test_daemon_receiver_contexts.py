@@ -11,7 +11,7 @@ JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
 RETIRED = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+MODALITY_WORKLIST = "1.2.840.10008.5.1.4.31"
 
 
 def result_of(abstract_syntax: str, *syntaxes: str, unknown: bool = False) -> ContextResult:
@@ -49,7 +49,7 @@ def test_another_transfer_syntax_is_refused_with_result_4(uid: str) -> None:
     assert result_of(CT_IMAGE_STORAGE, uid) == ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
 
 
-@pytest.mark.parametrize("uid", [STUDY_ROOT_FIND, STORAGE_COMMITMENT])
+@pytest.mark.parametrize("uid", [STUDY_ROOT_FIND, MODALITY_WORKLIST])
 @pytest.mark.parametrize("unknown", [False, True])
 def test_a_class_of_another_service_is_refused_with_result_3(uid: str, *, unknown: bool) -> None:
     assert result_of(uid, unknown=unknown) == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED

@@ -194,7 +194,7 @@ def test_a_store_of_another_class_than_the_context_s_is_refused(
     receiver.wait_for_log("refused: SOP_CLASS_NOT_SUPPORTED (0x0122)")
 
 
-@pytest.mark.parametrize("command_field", [0x0010, 0x0020, 0x0021, 0x0130, 0x0140])
+@pytest.mark.parametrize("command_field", [0x0010, 0x0020, 0x0021, 0x0110, 0x0140])
 def test_another_operation_is_not_recognized_and_the_association_goes_on(
     associated: Peer, command_field: int
 ) -> None:

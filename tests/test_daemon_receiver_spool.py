@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from daemon.receiver.dimse import Status
-from daemon.receiver.spool import AssociationIdentity, AssociationOutcome, InstanceFile, SpoolFolder
+from daemon.receiver.spool import AssociationIdentity, AssociationOutcome, SpoolFile, SpoolFolder
 from daemon.receiver.store import Storing
 
 NOON = datetime(2026, 3, 5, 12, 0, tzinfo=UTC)
@@ -128,7 +128,7 @@ def test_nobody_else_can_read_what_is_kept(folder: SpoolFolder, tmp_path: Path) 
 
 
 @dataclass
-class BrokenFile(InstanceFile):
+class BrokenFile(SpoolFile):
     """A file on a disk that fails at the given step."""
 
     step: str

@@ -1,7 +1,7 @@
-"""From the name of a destination in a delivery's row to its address, by the settings in force."""
+"""From names and AE titles in rows to addresses, by the settings in force."""
 
 from lungnode.errors import UnusableError
-from lungnode.settings import Destination, DicomDestination, SenderDestination, Settings
+from lungnode.settings import Destination, DicomDestination, Peer, SenderDestination, Settings
 
 
 def destination_named(settings: Settings, name: str) -> Destination:
@@ -33,4 +33,22 @@ def addressed(settings: Settings, destination: Destination, ae_title: str, addre
     raise UnusableError(
         f"Destination {destination.name} returns results to the sender, and [[peers]] has {found} for "
         f"AE title {ae_title or 'unknown'} at {address or 'an unknown address'}."
+    )
+
+
+def peer_titled(settings: Settings, ae_title: str, address: str) -> Peer:
+    """Return the peer or destination with an AE title; of several the one at the address.
+
+    Raises:
+        UnusableError: The settings do not tell where it is.
+    """
+    destinations = [each for each in settings.destinations if isinstance(each, DicomDestination)]
+    named = [each for each in (*settings.peers, *destinations) if each.ae_title == ae_title]
+    here = [each for each in named if each.host == address]
+    places = {(each.host, each.port) for each in here or named}
+    if len(places) == 1:
+        return (here or named)[0]
+    found = "more than one entry" if places else "no entry"
+    raise UnusableError(
+        f"[[peers]] has {found} for AE title {ae_title or 'unknown'} at {address or 'an unknown address'}."
     )

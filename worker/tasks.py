@@ -19,8 +19,9 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from db.session import open_engine
 from lungnode.errors import LungnodeError, UnavailableError
-from lungnode.queue import ANALYSE_TASK, ANALYSIS_QUEUE, DELIVER_TASK, open_queue, wake
+from lungnode.queue import ANALYSE_TASK, ANALYSIS_QUEUE, DELIVER_TASK, REPORT_TASK, open_queue, wake
 from lungnode.settings import Settings
+from worker.commitment import report_row
 from worker.courier import deliver_due
 from worker.hold import Node
 
@@ -146,7 +147,11 @@ def _deliveries(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str
         """Send whatever is due: a message only says that there is work."""
         _guarded(lambda: deliver_due(node), row_id)
 
+    def report(row_id: int) -> None:
+        _guarded(lambda: report_row(node, row_id), row_id)
+
     app.task(name=DELIVER_TASK, shared=False)(deliver)
+    app.task(name=REPORT_TASK, shared=False)(report)
     return {"pool": "threads", "concurrency": settings.delivery.threads}
 
 

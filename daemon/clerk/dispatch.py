@@ -11,11 +11,16 @@ from sqlalchemy import Engine
 from db import work
 from db.session import transaction
 from lungnode.errors import UnavailableError
-from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, wake
+from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, REPORT_TASK, wake
 from lungnode.settings import Settings
 
 # A message may wait longer behind others; its repeat finds the row claimed and does nothing.
 RESEND_AFTER_S: Final = 30.0
+_WOKEN: Final = {
+    ANALYSE_TASK: work.ANALYSES,
+    DELIVER_TASK: work.DELIVERIES,
+    REPORT_TASK: work.REPORTS,
+}
 _log = logging.getLogger(__name__)
 
 
@@ -36,21 +41,20 @@ class Dispatcher:
         Raises:
             UnavailableError: The database is away.
         """
+        deliveries, analyses = self._settings.delivery.max_attempts, self._settings.analysis.max_attempts
+        limits = {work.ANALYSES: analyses, work.DELIVERIES: deliveries}
+        limits |= dict.fromkeys((work.VERIFICATIONS, work.REPORTS), deliveries)
         with transaction(self._engine) as session:
-            for table, attempts in (
-                (work.ANALYSES, self._settings.analysis.max_attempts),
-                (work.DELIVERIES, self._settings.delivery.max_attempts),
-            ):
+            for table, attempts in limits.items():
                 for row_id in work.take_back(session, table, now, attempts):
                     _log.error("took back %s %d: its worker fell silent", table.row.__tablename__, row_id)
             # Marked as woken before they are: a message too few is sent again, rows never pile messages up.
             # What was marked while the broker was away never reached it.
             resend_after_s = 0.0 if self._must_repeat or self._is_broker_away else RESEND_AFTER_S
-            analyses = work.due(session, work.ANALYSES, now, resend_after_s)
-            deliveries = work.due(session, work.DELIVERIES, now, resend_after_s)
+            due = {task: work.due(session, table, now, resend_after_s) for task, table in _WOKEN.items()}
         self._must_repeat = False
-        self._wake(ANALYSE_TASK, analyses)
-        self._wake(DELIVER_TASK, deliveries)
+        for task, row_ids in due.items():
+            self._wake(task, row_ids)
 
     def _wake(self, task: str, row_ids: Iterable[int]) -> None:
         for row_id in row_ids:

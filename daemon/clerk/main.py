@@ -13,7 +13,9 @@ from sqlalchemy import Engine
 
 from daemon.clerk import spool
 from daemon.clerk.auditing import Auditor
+from daemon.clerk.commitment import take_messages
 from daemon.clerk.complete import Completer
+from daemon.clerk.desk import CommitmentDesk
 from daemon.clerk.dispatch import Dispatcher
 from daemon.clerk.files import writing_to
 from daemon.clerk.index import BATCH, Indexer
@@ -51,6 +53,7 @@ class Clerk:
         self._clock = clock
         self._indexer = Indexer(engine, settings)
         self._completer = Completer(engine, settings)
+        self.is_asked = threading.Event()  # set when a round took commitment requests
         self._mirrored: dict[str, datetime] = {}  # associations and their lease, as the database has them
 
     def round(self) -> list[int]:
@@ -83,6 +86,9 @@ class Clerk:
         with writing_to(self._settings.spool), ExitStack() as stack:
             mine = [each for each in folders if stack.enter_context(spool.held(each))]
             self._index(mine, now)
+            # What a request names, and came before it, is indexed now.
+            if not self._stop.is_set() and take_messages(self._engine, self._settings, mine, now):
+                self.is_asked.set()
             return mine, self._close(mine, now)
 
     def _index(self, associations: Associations, now: datetime) -> None:
@@ -101,7 +107,7 @@ class Clerk:
             self._mirrored |= {each.id: now + LEASE for each in due}
 
     def _close(self, associations: Associations, now: datetime) -> Associations:
-        closed = [each for each in associations if not each.is_open and not each.files()]
+        closed = [each for each in associations if not each.is_open and each.is_worked_off()]
         if closed:
             rows = [{**_row(each, now), "closed_at": now, "outcome": each.outcome} for each in closed]
             with transaction(self._engine) as session:
@@ -142,10 +148,12 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clerk, is_work_new = Clerk(engine, settings, stop), threading.Event()
     _prepare(engine, settings, stop)
     # A broker that does not answer keeps a sweep waiting, never the index.
-    with open_queue(settings) as app, ThreadPoolExecutor(2) as pool:
+    with open_queue(settings) as app, ThreadPoolExecutor(3) as pool:
+        desk = CommitmentDesk(engine, settings, stop.is_set, now_utc)
         beside = (
             pool.submit(_sweep, Dispatcher(engine, settings, app), settings, stop, is_work_new),
             pool.submit(_audit, Auditor(engine, settings), settings, stop),
+            pool.submit(_attend, desk, settings, stop, clerk.is_asked, is_work_new),
         )
         outage = Outage()
         try:
@@ -157,6 +165,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         finally:
             stop.set()
             is_work_new.set()
+            clerk.is_asked.set()
         for each in beside:
             each.result()
     engine.dispose()
@@ -178,6 +187,23 @@ def _audit(auditor: Auditor, settings: Settings, stop: threading.Event) -> None:
     while not stop.wait(settings.clerk.sweep_s):
         with outage:
             auditor.round(now_utc())
+
+
+def _attend(
+    desk: CommitmentDesk,
+    settings: Settings,
+    stop: threading.Event,
+    is_asked: threading.Event,
+    is_work_new: threading.Event,
+) -> None:
+    outage, waits = Outage(), False
+    while not stop.is_set():
+        with outage:
+            reports, waits = desk.round()
+            if reports:
+                is_work_new.set()
+        is_asked.wait(settings.clerk.poll_s if waits else settings.clerk.sweep_s)
+        is_asked.clear()
 
 
 def _prepare(engine: Engine, settings: Settings, stop: threading.Event) -> None:

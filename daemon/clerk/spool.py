@@ -16,6 +16,11 @@ from lungnode.rules import Facts
 # The receiver makes the folder a moment before association.json, which it locks, gets its name.
 GRACE: Final = timedelta(seconds=5)
 _ID_LENGTH: Final = 64
+# What storage commitment leaves in a folder beside instances; the first three come from the receiver.
+REQUEST: Final = ".action"
+REPORT: Final = ".event"
+ANSWER: Final = ".reported"
+RESULT: Final = ".result"
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,20 @@ class Association:
         return self.folder.name[:_ID_LENGTH]
 
     def files(self) -> list[Path]:
-        """Return the acknowledged files, in the order they came."""
+        """Return the acknowledged instances, in the order they came."""
+        return self._named(".dcm")
+
+    def messages(self) -> list[Path]:
+        """Return the acknowledged requests for commitment and reports of it, in the order they came."""
+        return self._named(REQUEST, REPORT)
+
+    def is_worked_off(self) -> bool:
+        """Whether nothing in it waits for a clerk."""
+        return not self._named(".dcm", REQUEST, REPORT, ANSWER)
+
+    def _named(self, *suffixes: str) -> list[Path]:
         with os.scandir(self.folder) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(".dcm") and entry.is_file()]
+            names = [entry.name for entry in entries if entry.name.endswith(suffixes) and entry.is_file()]
         return [self.folder / name for name in sorted(names)]
 
 
@@ -101,14 +117,14 @@ def held(association: Association) -> Iterator[bool]:
 
 
 def remove(association: Association) -> None:
-    """Remove the folder of a closed association whose files are all indexed.
+    """Remove the folder of a closed association in which nothing waits.
 
     It is kept when a whole file, or one that is not the receiver's, still lies in it.
     """
-    if association.files():
+    if not association.is_worked_off():
         return
     # association.json last: without it the sender of what is left would be unknown.
-    for pattern in ("*.part", "ended.json", "association.json"):
+    for pattern in ("*.part", f"*{RESULT}", "ended.json", "association.json"):
         for path in association.folder.glob(pattern):
             path.unlink(missing_ok=True)
     try:

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Final
 
 from daemon.receiver.pdu import PduType, ProtocolError, encode_header, printable
+from lungnode.commitment import PUSH_MODEL
 
 APPLICATION_CONTEXT_NAME: Final = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
 MAX_REQUEST_BYTES: Final = 1 << 19  # 128 contexts of 60 transfer syntaxes each
@@ -33,6 +34,7 @@ class ItemType(IntEnum):
     USER_INFORMATION = 0x50
     MAXIMUM_LENGTH = 0x51
     IMPLEMENTATION_CLASS_UID = 0x52
+    ROLE_SELECTION = 0x54
     IMPLEMENTATION_VERSION_NAME = 0x55
 
 
@@ -64,8 +66,17 @@ class NegotiatedContext:
 
 
 @dataclass(frozen=True)
+class RoleSelection:
+    """Which roles the requestor proposes for a SOP class. Source: PS3.7 D.3.3.4."""
+
+    sop_class_uid: str
+    is_scu: bool
+    is_scp: bool
+
+
+@dataclass(frozen=True)
 class AssociateRequest:
-    """What an A-ASSOCIATE-RQ says; roles, windows and identities beyond it are left at their defaults."""
+    """What an A-ASSOCIATE-RQ says; windows and identities beyond it are left at their defaults."""
 
     protocol_version: int
     called_ae_title: str
@@ -75,6 +86,7 @@ class AssociateRequest:
     contexts: tuple[ProposedContext, ...]
     maximum_length: int  # of the P-DATA-TF PDUs that the peer receives; 0: no limit
     implementation: str  # version name, else class UID; for the log
+    roles: tuple[RoleSelection, ...] = ()
 
     @property
     def version_supported(self) -> bool:
@@ -110,6 +122,7 @@ def decode_request(body: bytes) -> AssociateRequest:
         contexts=tuple(contexts),
         maximum_length=maximum_length,
         implementation=implementation,
+        roles=_decode_roles(user_information),
     )
 
 
@@ -121,12 +134,16 @@ def encode_accept(
 ) -> bytes:
     """Return the A-ASSOCIATE-AC; `implementation` is our class UID and version name.
 
-    Source: PS3.8 Table 9-17.
+    Proposed roles are accepted for Storage Commitment, where we are SCP for requests and SCU for reports; for
+    all else the defaults hold.
+
+    Source: PS3.8 Table 9-17, PS3.7 D.3.3.4, PS3.4 J.3.1.
     """
     class_uid, version_name = implementation
     user_information = (
         _item(ItemType.MAXIMUM_LENGTH, struct.pack(">I", maximum_length))
         + _item(ItemType.IMPLEMENTATION_CLASS_UID, class_uid.encode("ascii"))
+        + b"".join(_encode_role(role) for role in request.roles if role.sop_class_uid == PUSH_MODEL)
         + _item(ItemType.IMPLEMENTATION_VERSION_NAME, version_name.encode("ascii"))
     )
     body = b"".join(
@@ -186,6 +203,26 @@ def _decode_user_information(value: bytes) -> tuple[int, str]:
         ItemType.IMPLEMENTATION_CLASS_UID, b""
     )
     return int.from_bytes(length, "big"), printable(name)
+
+
+def _decode_roles(value: bytes) -> tuple[RoleSelection, ...]:
+    return tuple(
+        _decode_role(role) for item_type, role in _items(value) if item_type == ItemType.ROLE_SELECTION
+    )
+
+
+def _decode_role(value: bytes) -> RoleSelection:
+    # Source: PS3.7 Table D.3-9: the UID with its length, then one byte for each role.
+    length = int.from_bytes(value[:2], "big")
+    if len(value) != 2 + length + 2:
+        raise ProtocolError("A role selection item has a wrong length.")
+    return RoleSelection(_uid(value[2:-2]), bool(value[-2]), bool(value[-1]))
+
+
+def _encode_role(role: RoleSelection) -> bytes:
+    uid = role.sop_class_uid.encode("ascii")
+    roles = bytes((role.is_scu, role.is_scp))
+    return _item(ItemType.ROLE_SELECTION, struct.pack(">H", len(uid)) + uid + roles)
 
 
 def _uid(value: bytes) -> str:

@@ -20,6 +20,7 @@ from daemon.receiver.associate import (
     decode_request,
     encode_accept,
 )
+from daemon.receiver.commitment import Commitments
 from daemon.receiver.contexts import negotiate
 from daemon.receiver.disk import Disk
 from daemon.receiver.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Origin
@@ -52,6 +53,7 @@ logger = logging.getLogger(__name__)
 # Streaming makes a long PDU harmless, and some peers overlook the limit; 4 GiB is no oversight.
 TOLERATED_PDUS: Final = 4
 _TLS_HANDSHAKE: Final = 0x16  # how every TLS connection begins. Source: RFC 8446 5.1, ContentType
+LOOK_S: Final = 0.1  # between two looks for a commitment's result
 HURRY_S: Final = 0.5  # instead of ARTIM, for peers that do not close when we stop
 
 
@@ -179,7 +181,11 @@ class Association:
 
     def _establish(self, request: AssociateRequest) -> None:
         settings = self._node.settings.receiver
-        contexts = negotiate(request.contexts, unknown_sop_classes=settings.unknown_sop_classes)
+        contexts = negotiate(
+            request.contexts,
+            unknown_sop_classes=settings.unknown_sop_classes,
+            commitment=self._node.settings.commitment.accept,
+        )
         accepted = {
             context.context_id: context for context in contexts if context.result == ContextResult.ACCEPTANCE
         }
@@ -187,7 +193,8 @@ class Association:
         self._folder = SpoolFolder(self._node.settings.spool, identity)
         origin = Origin(request.calling_ae_title, request.called_ae_title)
         storage = Storage(self._folder, self._node.disk, origin)
-        self._messages = Messages(self._wire, accepted, storage, request.maximum_length)
+        commitments = Commitments(self._folder, self._node.disk, origin)
+        self._messages = Messages(self._wire, accepted, storage, commitments, request.maximum_length)
         self._note_refused(request, contexts, self._messages.account)
         implementation = (IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME)
         self._transport.limit_silence(settings.idle_s)
@@ -216,6 +223,7 @@ class Association:
         messages = self._messages
         limit = self._node.settings.receiver.max_pdu_bytes * TOLERATED_PDUS
         while messages is not None and (messages.is_busy or not self._is_stopping):
+            self._attend(messages)
             pdu_type, length = self._next_pdu()
             if pdu_type == PduType.P_DATA_TF and length <= limit:
                 messages.receive(length)
@@ -230,6 +238,15 @@ class Association:
             else:
                 raise _unexpected(pdu_type)
         return self._stopped()
+
+    def _attend(self, messages: Messages) -> None:
+        """While the peer is silent because it waits for a commitment report, look for one and send it."""
+        settings = self._node.settings
+        deadline = time.monotonic() + settings.receiver.idle_s + settings.commitment.wait_s
+        while messages.awaits_report and not self._wire.is_ready(LOOK_S):
+            if time.monotonic() > deadline:
+                raise PeerSilentError("The peer fell silent.")
+            messages.report()
 
     def _next_pdu(self) -> tuple[int, int]:
         self._wire.need(HEADER_BYTES)

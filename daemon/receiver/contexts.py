@@ -4,6 +4,7 @@ The rule: an abstract syntax of Verification or Storage is accepted with the fir
 proposes: a reversibly compressed transfer syntax (the peer's first), Explicit VR Little Endian, Implicit VR
 Little Endian, Explicit VR Big Endian, one that may lose information (the peer's first). What was compressed
 stays compressed, nothing goes through a lossy codec on our account, and private attributes keep their VR.
+Storage Commitment, which has no pixels, is accepted with the same rule among the uncompressed ones.
 """
 
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from pynetdicom.service_class import ServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
 from daemon.receiver.associate import ContextResult, NegotiatedContext, ProposedContext
+from lungnode.commitment import PUSH_MODEL
 
 VERIFICATION: Final = "1.2.840.10008.1.1"  # PS3.4 A.4
 _STORAGE: Final = frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
@@ -37,13 +39,17 @@ TRANSFER_SYNTAX_RANKS: Final = {
     "1.2.840.10008.1.2.4.91": 4,  # JPEG 2000
     "1.2.840.10008.1.2.4.203": 4,  # HTJ2K
 }
+_UNCOMPRESSED_RANKS: Final = (1, 2, 3)
 
 
 def negotiate(
-    proposed: Iterable[ProposedContext], *, unknown_sop_classes: bool
+    proposed: Iterable[ProposedContext], *, unknown_sop_classes: bool, commitment: bool = True
 ) -> tuple[NegotiatedContext, ...]:
-    """Answer each proposed context by the rule above."""
-    return tuple(_answer(context, unknown_sop_classes=unknown_sop_classes) for context in proposed)
+    """Answer each proposed context by the rule above; `commitment` also accepts Storage Commitment."""
+    return tuple(
+        _answer(context, unknown_sop_classes=unknown_sop_classes, commitment=commitment)
+        for context in proposed
+    )
 
 
 def is_storage(sop_class_uid: str, *, unknown_sop_classes: bool) -> bool:
@@ -57,16 +63,27 @@ def is_storage(sop_class_uid: str, *, unknown_sop_classes: bool) -> bool:
     return unknown_sop_classes and uid_to_service_class(sop_class_uid) is ServiceClass
 
 
-def _answer(context: ProposedContext, *, unknown_sop_classes: bool) -> NegotiatedContext:
+def _answer(context: ProposedContext, *, unknown_sop_classes: bool, commitment: bool) -> NegotiatedContext:
     uid = context.abstract_syntax
     chosen = choose_transfer_syntax(context.transfer_syntaxes)
-    if uid != VERIFICATION and not is_storage(uid, unknown_sop_classes=unknown_sop_classes):
+    if uid == PUSH_MODEL:
+        chosen = choose_transfer_syntax(tuple(filter(_is_uncompressed, context.transfer_syntaxes)))
+    is_served = (
+        uid == VERIFICATION
+        or (uid == PUSH_MODEL and commitment)
+        or is_storage(uid, unknown_sop_classes=unknown_sop_classes)
+    )
+    if not is_served:
         result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
     elif chosen is None:
         result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
     else:
         result = ContextResult.ACCEPTANCE
     return NegotiatedContext(context.context_id, result, uid, chosen or context.transfer_syntaxes[0])
+
+
+def _is_uncompressed(transfer_syntax_uid: str) -> bool:
+    return TRANSFER_SYNTAX_RANKS.get(transfer_syntax_uid) in _UNCOMPRESSED_RANKS
 
 
 def choose_transfer_syntax(proposed: tuple[str, ...]) -> str | None:

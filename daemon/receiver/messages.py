@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from daemon.receiver.associate import NegotiatedContext
+from daemon.receiver.commitment import SERVED, Commitments
 from daemon.receiver.contexts import VERIFICATION
 from daemon.receiver.dimse import (
     CommandField,
@@ -18,6 +19,7 @@ from daemon.receiver.dimse import (
     Request,
     Status,
     decode_request,
+    encode_event_report,
     encode_response,
     uid_text,
 )
@@ -46,13 +48,19 @@ class Messages:
     """The messages of one established association."""
 
     def __init__(
-        self, wire: Wire, contexts: dict[int, NegotiatedContext], storage: Storage, maximum_length: int
+        self,
+        wire: Wire,
+        contexts: dict[int, NegotiatedContext],
+        storage: Storage,
+        commitments: Commitments,
+        maximum_length: int,
     ) -> None:
         self.account = Account()
         self.is_busy = False  # a message has begun and is not answered yet; another thread looks at it
         self._wire = wire
         self._contexts = contexts
         self._storage = storage
+        self._commitments = commitments
         self._maximum_length = maximum_length
         self._command = b""
         self._context_id = 0
@@ -78,6 +86,17 @@ class Messages:
                 raise ProtocolError(f"A PDV of {item_length} bytes does not fit into its PDU.")
             self._fragment(context_id, control, size)
             remaining -= _PDV.size + size
+
+    @property
+    def awaits_report(self) -> bool:
+        """Whether the peer waits for a commitment report and may be sent one."""
+        return self._commitments.is_awaited and not self.is_busy
+
+    def report(self) -> None:
+        """Send the peer what the clerk found of its commitment request, if it has."""
+        due = self._commitments.next_report()
+        if due is not None:
+            self._send(due.context_id, encode_event_report(due.message_id, due.event_type), due.data_set)
 
     def discard(self) -> None:
         """Forget an unfinished message and what it left on disk."""
@@ -126,10 +145,6 @@ class Messages:
             self._respond(outcome)
 
     def _begin(self, request: Request) -> None:
-        if request.is_response:
-            raise ProtocolError(
-                "The peer answers what was never asked.", AbortReason.UNEXPECTED_PDU_PARAMETER
-            )
         self._request = request
         self._data_set_bytes = 0
         operation = self._choose(request)
@@ -142,18 +157,28 @@ class Messages:
         context = self._contexts[self._context_id]
         if request.command_field == CommandField.C_STORE_RQ:
             return self._storage.begin(request, context)
+        if request.is_response:
+            return self._pass_over(request)
+        if request.command_field in SERVED:
+            return self._commitments.begin(request, context)
         if request.command_field != CommandField.C_ECHO_RQ:
-            return Dropping(Outcome(Status.UNRECOGNIZED_OPERATION, "only C-STORE and C-ECHO are served"))
+            return Dropping(Outcome(Status.UNRECOGNIZED_OPERATION, "this operation is not served"))
         if context.abstract_syntax != VERIFICATION:
             return Dropping(Outcome(Status.SOP_CLASS_NOT_SUPPORTED, "C-ECHO outside Verification"))
         return Dropping(Outcome(Status.SUCCESS))
 
+    def _pass_over(self, response: Request) -> Operation:
+        if not self._commitments.answered(response):
+            raise ProtocolError(
+                "The peer answers what was never asked.", AbortReason.UNEXPECTED_PDU_PARAMETER
+            )
+        return Dropping(Outcome(Status.SUCCESS))
+
     def _respond(self, outcome: Outcome) -> None:
         request = self._request
-        # Everything is answered before the next command is read: there is never anything to cancel.
-        if request is not None and request.command_field != CommandField.C_CANCEL_RQ:
+        if request is not None and request.is_answered:
             self._count(request, outcome)
-            self._send(encode_response(request, outcome))
+            self._send(self._context_id, encode_response(request, outcome))
         self.is_busy = False
 
     def _count(self, request: Request, outcome: Outcome) -> None:
@@ -172,17 +197,21 @@ class Messages:
             self.account.instances += 1
             self.account.bytes += self._data_set_bytes
 
-    def _send(self, command_set: bytes) -> None:
-        step = len(command_set)
+    def _send(self, context_id: int, command_set: bytes, data_set: bytes = b"") -> None:
+        pdus = self._fragments(context_id, command_set, _COMMAND) + self._fragments(context_id, data_set, 0)
+        self._wire.send(b"".join(pdus))
+
+    def _fragments(self, context_id: int, value: bytes, control: int) -> list[bytes]:
+        step = max(1, len(value))
         if self._maximum_length:
             step = max(1, min(step, self._maximum_length - _PDV.size))
         pdus = []
-        for start in range(0, len(command_set), step):
-            part = command_set[start : start + step]
-            control = _COMMAND | (_LAST if start + step >= len(command_set) else 0)
+        for start in range(0, len(value), step):
+            part = value[start : start + step]
+            last = _LAST if start + step >= len(value) else 0
             pdus.append(encode_header(PduType.P_DATA_TF, _PDV.size + len(part)))
-            pdus.append(_PDV.pack(len(part) + 2, self._context_id, control) + part)
-        self._wire.send(b"".join(pdus))
+            pdus.append(_PDV.pack(len(part) + 2, context_id, control | last) + part)
+        return pdus
 
     def _flush(self) -> None:
         if self._operation is not None:

@@ -54,16 +54,27 @@ def identify(calling_ae_title: str, called_ae_title: str, address: str) -> Assoc
     )
 
 
-class InstanceFile:
-    """One instance on its way to disk. Any method may raise OSError; then only `discard` is left to do."""
+class FileKind(StrEnum):
+    """What a durable file of the spool holds; its suffix."""
 
-    def __init__(self, folder: int, number: int, head: bytes, sync_parent: Callable[[], None]) -> None:
+    INSTANCE = "dcm"
+    COMMITMENT_REQUEST = "action"  # of an N-ACTION-RQ
+    COMMITMENT_REPORT = "event"  # of an N-EVENT-REPORT-RQ
+
+
+class SpoolFile:
+    """One data set on its way to disk. Any method may raise OSError; then only `discard` is left to do."""
+
+    def __init__(
+        self, folder: int, name: str, kind: FileKind, head: bytes, sync_parent: Callable[[], None]
+    ) -> None:
+        self.name = name
         self._folder = folder
+        self._kind = kind
         self._sync_parent = sync_parent
-        self._name = f"{number:08d}"
         self._fragments: list[bytes | memoryview] = [head]
         self._descriptor = os.open(
-            f"{self._name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE, dir_fd=folder
+            f"{name}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE, dir_fd=folder
         )
 
     def append(self, fragment: memoryview) -> None:
@@ -85,7 +96,8 @@ class InstanceFile:
         self.flush()
         os.fdatasync(self._descriptor)
         self._close()
-        os.rename(f"{self._name}.part", f"{self._name}.dcm", src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        final = f"{self.name}.{self._kind}"
+        os.rename(f"{self.name}.part", final, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         os.fsync(self._folder)
         self._sync_parent()
 
@@ -93,9 +105,9 @@ class InstanceFile:
         """Remove the file, whatever its name is by now; it was never acknowledged."""
         self._fragments = []
         self._close()
-        for suffix in ("part", "dcm"):
+        for suffix in ("part", self._kind):
             try:
-                os.unlink(f"{self._name}.{suffix}", dir_fd=self._folder)
+                os.unlink(f"{self.name}.{suffix}", dir_fd=self._folder)
             except FileNotFoundError:
                 continue
 
@@ -106,7 +118,7 @@ class InstanceFile:
 
 
 class SpoolFolder:
-    """The folder of one association; made at its first instance, so that a port probe leaves nothing."""
+    """The folder of one association; made at its first file, so that a port probe leaves nothing."""
 
     def __init__(self, spool: Path, identity: AssociationIdentity) -> None:
         self._spool = spool
@@ -116,8 +128,8 @@ class SpoolFolder:
         self._count = 0
         self._is_durable = False  # whether the folder's own name is
 
-    def new_file(self, head: bytes) -> InstanceFile:
-        """Return the file of the next instance, which starts with `head`.
+    def new_file(self, head: bytes, kind: FileKind = FileKind.INSTANCE) -> SpoolFile:
+        """Return the file of the next data set, which starts with `head`.
 
         Raises:
             OSError: The spool cannot be written.
@@ -125,7 +137,28 @@ class SpoolFolder:
         if self._folder < 0:
             self._make()
         self._count += 1
-        return InstanceFile(self._folder, self._count, head, self._sync_parent)
+        return SpoolFile(self._folder, f"{self._count:08d}", kind, head, self._sync_parent)
+
+    def read(self, name: str) -> bytes | None:
+        """Return what the clerk left under a name; None while it left nothing.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        try:
+            descriptor = os.open(name, os.O_RDONLY, dir_fd=self._folder)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
+
+    def note(self, name: str, value: dict[str, object]) -> None:
+        """Leave a note for the clerk; it is not synchronised, so a power failure may take it.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        os.close(self._write_json(name, value))
 
     def end(self, outcome: AssociationOutcome, at: datetime) -> None:
         """Write ended.json and drop the lock; nothing to do when no instance came.
@@ -136,8 +169,8 @@ class SpoolFolder:
         if self._folder < 0:
             return
         try:
-            # Not synchronised: after a power failure the association counts as lost, which is as good.
-            os.close(self._write_json("ended.json", {"outcome": outcome.value, "at": at.isoformat()}))
+            # After a power failure the association counts as lost, which is as good.
+            self.note("ended.json", {"outcome": outcome.value, "at": at.isoformat()})
         finally:
             os.close(self._lock)
             os.close(self._folder)

@@ -2,16 +2,18 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from daemon.receiver.associate import NegotiatedContext
 from daemon.receiver.contexts import VERIFICATION
 from daemon.receiver.dimse import Outcome, Request, Status, uid_text
 from daemon.receiver.disk import Disk
 from daemon.receiver.file_meta import Origin, encode_file_meta
-from daemon.receiver.spool import InstanceFile, SpoolFolder
+from daemon.receiver.spool import SpoolFile, SpoolFolder
+from lungnode.commitment import PUSH_MODEL
 
 logger = logging.getLogger(__name__)
+_NOT_STORED: Final = (VERIFICATION, PUSH_MODEL)  # abstract syntaxes whose contexts carry no instances
 
 
 class Operation(Protocol):
@@ -54,7 +56,7 @@ class Dropping:
 class Storing:
     """Writes a data set to its file; a disk that fails costs this instance, not the association."""
 
-    file: InstanceFile
+    file: SpoolFile
     sop_instance_uid: str
     failure: OSError | None = field(default=None, init=False)
 
@@ -127,7 +129,7 @@ class Storage:
 
     def _refuse(self, request: Request, context: NegotiatedContext) -> Outcome | None:
         sop_class_uid = uid_text(request.sop_class_uid)
-        if context.abstract_syntax == VERIFICATION or sop_class_uid != context.abstract_syntax:
+        if context.abstract_syntax in _NOT_STORED or sop_class_uid != context.abstract_syntax:
             return Outcome(
                 Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class UID is not the context's abstract syntax"
             )

@@ -78,6 +78,10 @@ class TlsTransport:
         self._flush()
         return Secured(self, self._tls.version() or "", self._tls.getpeercert(binary_form=True))
 
+    def is_ready(self, seconds: float) -> bool:
+        """Wait at most `seconds` for something to read, the end included; tell whether there is."""
+        return bool(self._tls.pending() or self._incoming.pending) or self._tcp.is_ready(seconds)
+
     def read_into(self, room: memoryview) -> int:
         """Read what has come, waiting for at least one byte; return how many there were."""
         count = 0

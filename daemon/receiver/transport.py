@@ -3,6 +3,7 @@
 `daemon/receiver/tls.py` has the other kind, which encrypts what this one carries.
 """
 
+import select
 import socket
 import struct
 import time
@@ -22,6 +23,9 @@ class Transport(Protocol):
 
     def limit_total(self, seconds: float) -> None:
         """From now on all waiting together ends after `seconds`."""
+
+    def is_ready(self, seconds: float) -> bool:
+        """Wait at most `seconds` for something to read, the end included; tell whether there is."""
 
     def read_into(self, room: memoryview) -> int:
         """Read what has come, waiting for at least one byte; return how many there were.
@@ -62,6 +66,12 @@ class TcpTransport:
         """From now on all waiting together ends after `seconds`."""
         self.limit_silence(seconds)
         self._deadline = time.monotonic() + seconds
+
+    def is_ready(self, seconds: float) -> bool:
+        """Wait at most `seconds` for something to read, the end included; tell whether there is."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def read_into(self, room: memoryview) -> int:
         """Read what has come, waiting for at least one byte; return how many there were."""

@@ -22,6 +22,7 @@ class Wire:
         self.before_reuse: Callable[[], None] = _nothing
         self.send = transport.send
         self._read_into = transport.read_into
+        self._is_ready = transport.is_ready
         # A mapping goes back to the system at the end; the allocator would keep such blocks in many arenas.
         self._memory = memoryview(mmap.mmap(-1, size))
         self._position = 0
@@ -47,6 +48,10 @@ class Wire:
         start = self._position
         self._position = start + count
         return self._memory[start : start + count]
+
+    def is_ready(self, seconds: float) -> bool:
+        """Wait at most `seconds` for bytes or for the connection's end; tell whether either has come."""
+        return bool(self.unread) or self._is_ready(seconds)
 
     def fill(self) -> None:
         """Read what has come, waiting for at least one byte.

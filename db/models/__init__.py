@@ -4,6 +4,7 @@ from db.models.accounts import Account, ApiToken, OidcFlow, Role, SignInFailure,
 from db.models.audit import AuditBatch, AuditEvent, ForwardState
 from db.models.base import Base, UtcDateTime
 from db.models.changes import Correction, Erasure, Withdrawal
+from db.models.commitment import CommitmentRequest, CommitmentState, CommitmentStudy
 from db.models.labels import Label, LabelSource, LabelValue, TestSet, TestSetMember
 from db.models.registry import ModelState, RegisteredModel, ShadowResult
 from db.models.studies import (
@@ -27,6 +28,9 @@ __all__ = [
     "AuditBatch",
     "AuditEvent",
     "Base",
+    "CommitmentRequest",
+    "CommitmentState",
+    "CommitmentStudy",
     "Correction",
     "Delivery",
     "DeliveryState",

@@ -29,6 +29,7 @@ COMMAND_MODULES: Final = (
     "classify",
     "studies",
     "deliveries",
+    "commitments",
     "pull",
     "audit",
     "labels",

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from lungnode.cli import settings_of
 from lungnode.cli.study_views import (
     analysis_record,
+    commitment_record,
     print_list,
     print_study,
     series_record,
@@ -81,6 +82,7 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
 @studies.command()
 def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
     """Show a study: its series, completeness, labels, analyses, results and deliveries."""
+    from db.commitments import list_requests  # noqa: PLC0415 - when called
     from db.labels import described, opinion_of  # noqa: PLC0415 - when called
     from db.queries import get_study, list_noted, list_series  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
@@ -94,6 +96,7 @@ def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
             "series": [series_record(series) for series in list_series(session, study)],
             "notes": [{"path": i.path, "disposition": i.disposition, "note": i.note} for i in noted],
             "labels": [described(opinion_of(label)) for label in study.labels],
+            "commitments": [commitment_record(row) for row in list_requests(session, study_instance_uid=uid)],
             "analyses": [analysis_record(analysis, attempts) for analysis in study.analyses],
         }
     if as_json:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from db.models import Analysis, Delivery, Study
+    from db.models import Analysis, CommitmentRequest, Delivery, Study
     from db.queries import SeriesSummary, StudySummary
 
 _BAR: Final = 40  # characters of the longest phase
@@ -89,6 +89,19 @@ def analysis_record(analysis: "Analysis", max_attempts: int) -> dict[str, Any]:
     return record
 
 
+def commitment_record(row: "CommitmentRequest") -> dict[str, Any]:
+    """Return a request as JSON; of its instances those that failed."""
+    names = ("id", "calling_ae_title", "transaction_uid", "state", "attempts", "reason")
+    times = ("requested_at", "verified_at", "finished_at")
+    told = {name: getattr(row, name) for name in times}
+    failures = [each for each in row.instances if each["failure_reason"]]
+    return (
+        {name: getattr(row, name) for name in names}
+        | {name: time.isoformat() if time else None for name, time in told.items()}
+        | {"instances": len(row.instances), "failed": len(failures), "failures": failures}
+    )
+
+
 def _seconds(analysis: "Analysis", delivery: "Delivery") -> float | None:
     """Return how long after the study was complete a delivery ended."""
     end = delivery.finished_at
@@ -140,6 +153,10 @@ def print_study(console: Console, record: dict[str, Any]) -> None:
     for label in record["labels"]:
         told = ", ".join(filter(None, (label[name] for name in ("label", "source", "reader", "date"))))
         console.print(f"labelled {escape(told)}", highlight=False)
+    for request in record["commitments"]:
+        told = f"{request['calling_ae_title']} asked for commitment: {request['state']}"
+        counts = f"{request['failed']} of {request['instances']} instances failed"
+        console.print(escape(f"{told}, {counts}. {request['reason']}".rstrip()), highlight=False)
     for analysis in record["analyses"]:
         _print_analysis(console, analysis)
 

@@ -15,6 +15,7 @@ from pydantic_settings import (
 )
 
 from lungnode.settings.audit import AuditSettings
+from lungnode.settings.commitment import CommitmentSettings
 from lungnode.settings.destinations import Destination
 from lungnode.settings.peers import Peer
 from lungnode.settings.receiver import ReceiverSettings
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     web: WebSettings = WebSettings()
     audit: AuditSettings = AuditSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
     peers: tuple[Peer, ...] = ()
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = ()
