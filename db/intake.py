@@ -4,6 +4,7 @@ The caller owns the transaction, and begins it with `serialise`.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -155,18 +156,54 @@ def has_multi_frame(session: Session, study_id: int) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
+@dataclass(frozen=True)
+class Slices:
+    """What there is of a study to be analysed."""
+
+    held: int  # not withdrawn, no conflict
+    deleted: int  # of them, without their file
+    withdrawn: int
+    is_new: bool  # some were in no revision yet
+
+
+def slices_of(session: Session, study_id: int, sop_classes: Collection[str]) -> Slices:
+    """Count a study's instances of some SOP classes."""
+    held = Instance.disposition == Disposition.ARCHIVED
+    query = select(
+        func.count().filter(held),
+        func.count().filter(held, Instance.deleted_at.is_not(None)),
+        func.count().filter(Instance.disposition == Disposition.WITHDRAWN),
+        func.count().filter(held, Instance.revision.is_(None)),
+    ).where(Instance.study_id == study_id, Instance.sop_class_uid.in_(sop_classes))
+    held_count, deleted, withdrawn, new = session.execute(query).one()
+    return Slices(held_count, deleted, withdrawn, new > 0)
+
+
+def is_analysed(session: Session, study: Study) -> bool:
+    """Tell whether the study's last revision has an analysis, ended or not, that nobody withdrew."""
+    query = select(Analysis.id).where(
+        Analysis.study_id == study.id, Analysis.revision == study.revision, Analysis.withdrawn == ""
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def complete_study(session: Session, study: Study, note: str) -> int:
     """Close the study's next revision over all instances that have none; returns its number."""
     study.revision += 1
-    study.state = StudyState.COMPLETE
     study.completeness = note
+    close_study(session, study)
+    return study.revision
+
+
+def close_study(session: Session, study: Study) -> None:
+    """Receive no longer; instances that are in no revision belong to the last one."""
+    study.state = StudyState.COMPLETE
     session.execute(
         update(Instance)
         .where(Instance.study_id == study.id, Instance.revision.is_(None))
         .values(revision=study.revision)
         .execution_options(synchronize_session=False)
     )
-    return study.revision
 
 
 def queue_analysis(session: Session, study: Study, priority: int, now: datetime) -> Analysis:

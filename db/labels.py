@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, contains_eager
 
 from db import audit
 from db.label_policy import Opinion, Ruling, policy_named
-from db.models import Analysis, AnalysisState, Label, LabelSource, LabelValue, Study, StudyState
+from db.models import Analysis, AnalysisState, Instance, Label, LabelSource, LabelValue, Study, StudyState
 
 CHUNK: Final = 500  # values in one IN clause
 
@@ -33,7 +33,7 @@ class LabelledStudy:
     patient: str  # see patient_of
     opinions: tuple[Opinion, ...]
     ruling: Ruling
-    is_ready: bool  # complete, and not found to be something else than a chest CT
+    is_ready: bool  # complete, its files there, and not found to be something else than a chest CT
 
     @property
     def symptomatic(self) -> bool | None:
@@ -69,7 +69,7 @@ def labelled_studies(session: Session, policy: str) -> list[LabelledStudy]:
     decide = policy_named(policy)
     query = select(Study).join(Study.labels).options(contains_eager(Study.labels))
     studies = session.scalars(query.order_by(Study.study_instance_uid, Label.id)).unique()
-    refused = _not_applicable(session)
+    refused = _unusable(session)
     found = []
     for study in studies:
         opinions = tuple(opinion_of(label) for label in study.labels)
@@ -93,7 +93,7 @@ def unlabelled_studies(session: Session, limit: int) -> list[Study]:
         .where(
             Study.state == StudyState.COMPLETE,
             ~Study.labels.any(),
-            Study.id.not_in(_not_applicable_query()),
+            Study.id.not_in(_unusable_query()),
         )
         .order_by(Study.changed_at.desc(), Study.id.desc())
     )
@@ -105,21 +105,22 @@ def count_unlabelled(session: Session) -> int:
     counted = select(func.count(Study.id)).where(
         Study.state == StudyState.COMPLETE,
         ~Study.labels.any(),
-        Study.id.not_in(_not_applicable_query()),
+        Study.id.not_in(_unusable_query()),
     )
     return session.scalar(counted) or 0
 
 
-def _not_applicable(session: Session) -> set[int]:
-    return set(session.scalars(_not_applicable_query()))
+def _unusable(session: Session) -> set[int]:
+    return set(session.scalars(_unusable_query()))
 
 
-def _not_applicable_query() -> Any:
-    """Select the studies whose last analysis found no chest CT."""
+def _unusable_query() -> Any:
+    """Select the studies whose last analysis found no chest CT, or whose files are deleted."""
     last = select(func.max(Analysis.id)).group_by(Analysis.study_id)
-    return select(Analysis.study_id).where(
+    no_chest = select(Analysis.study_id).where(
         Analysis.id.in_(last), Analysis.state == AnalysisState.NOT_APPLICABLE
     )
+    return no_chest.union(select(Instance.study_id).where(Instance.deleted_at.is_not(None)))
 
 
 def set_label(session: Session, study: Study, opinion: Opinion, now: datetime) -> Written:

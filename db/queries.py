@@ -105,6 +105,21 @@ def list_instances(session: Session, study: Study, revision: int | None = None) 
     return list(session.scalars(query.order_by(Instance.id)))
 
 
+def refuse_deleted(session: Session, study: Study) -> None:
+    """Make sure that every file of a study's images is there, as far as the rows know.
+
+    Raises:
+        UnusableError: Some were deleted.
+    """
+    gone = (Instance.study_id == study.id, Instance.deleted_at.is_not(None))
+    query = select(Instance.id).where(*gone, Instance.disposition == Disposition.ARCHIVED)
+    if session.scalar(query.limit(1)) is not None:
+        raise UnusableError(
+            f"Files of study {study.study_instance_uid} are deleted ({study.files_deleted_by}); "
+            "have it sent again."
+        )
+
+
 def list_noted(session: Session, study: Study) -> list[Instance]:
     """Return the instances of a study with a note: conflicts, and those that came again."""
     query = select(Instance).where(Instance.study_id == study.id, Instance.note != "")

@@ -55,7 +55,7 @@ def select_training(session: Session, archive: Path, policy: str, pseudonyms: Ps
         (parts.frozen, lambda _: "Its patient is in a frozen test set."),
         (parts.conflicts, lambda study: f"Its labels are in conflict: {study.ruling.conflict}."),
         (parts.undecided, lambda _: f"No label decides it under the policy {policy}."),
-        (parts.unready, lambda _: "It is still being received, or is no chest CT."),
+        (parts.unready, lambda _: "It is still being received, its files are deleted, or it is no chest CT."),
     )
     left_out = (Exclusion(s.study_instance_uid, why(s)) for part, why in reasons for s in part)
     bare = count_unlabelled(session)

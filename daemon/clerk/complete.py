@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from daemon.clerk.completeness import Evidence, Judgement, Quiet, Slice, evidence_of, judge
+from daemon.clerk.plan import ANALYSED_CLASSES
 from db import intake
-from db.models import Study
+from db.models import Study, StudyState
 from db.session import transaction
 from lungnode.rules import rule_named
 from lungnode.settings import Settings
@@ -64,15 +65,32 @@ class Completer:
         )
 
     def _complete(self, session: Session, study: Study, note: str, now: datetime) -> list[int]:
-        revision = intake.complete_study(session, study, note)
         rule = rule_named(self._settings, study.rule)
+        slices = intake.slices_of(session, study.id, ANALYSED_CLASSES)
+        if study.revision and not slices.is_new and (intake.is_analysed(session, study) or not rule.analyse):
+            intake.close_study(session, study)  # what came was here before, and its result stands
+            return []
+        revision = intake.complete_study(session, study, _noted(note, slices))
         _log.info("study %s revision %d is complete (%s)", study.study_instance_uid, revision, note)
-        if not rule.analyse:
+        if slices.deleted:
+            _log.warning("study %s is not analysed again: %s", study.study_instance_uid, study.completeness)
+        if slices.withdrawn and not slices.held:
+            study.state = StudyState.WITHDRAWN
+        if not rule.analyse or slices.deleted or study.state == StudyState.WITHDRAWN:
             return []
         return [intake.queue_analysis(session, study, rule.priority, now).id]
 
     def _forget(self, receiving: set[int]) -> None:
         self._evidence = {key: value for key, value in self._evidence.items() if key in receiving}
+
+
+def _noted(note: str, slices: intake.Slices) -> str:
+    """Add to what was known of completeness what stands in the way of an analysis."""
+    if slices.deleted:
+        return f"{note}; not analysed: the files of {slices.deleted} of {slices.held} slices were deleted"
+    if slices.withdrawn:
+        return f"{note}; {slices.withdrawn} slices withdrawn"
+    return note
 
 
 def _slices(rows: Iterable[tuple[Any, ...]]) -> Iterator[Slice]:

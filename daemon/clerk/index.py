@@ -5,7 +5,7 @@ Order: link into the archive, synchronise, commit the rows, unlink from the spoo
 
 import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,7 +76,7 @@ class Indexer:
             paths = self._keep(plans)
         with transaction(self._engine) as session:
             intake.serialise(session)
-            plans = _still_true(session, plans, known)
+            plans = [plan for plan in _still_true(session, plans, known) if self._is_kept(plan, paths)]
             write_rows(session, plans, paths, self._settings.rules)
         _tell_conflicts(plans)
         done = [each.received for plan in plans for each in (plan.reading, *plan.copies)]
@@ -119,7 +119,7 @@ class Indexer:
             reading = plan.reading
             if reading.received.association is None:
                 paths[reading.digest] = str(reading.received.path.relative_to(archive))
-            elif plan.repeats is None or _is_lost(plan.repeats, reading, archive):
+            elif plan.repeats is None or plan.anew or _is_lost(plan.repeats, reading, archive):
                 folder = archive / reading.header.study_instance_uid
                 touched |= {folder, archive}
                 name = f"{reading.header.sop_instance_uid}.dcm"
@@ -129,6 +129,11 @@ class Indexer:
         for folder in sorted(touched, reverse=True):  # a study's folder before the archive that names it
             sync_folder(folder)
         return paths
+
+    def _is_kept(self, plan: Plan, paths: Mapping[str, str]) -> bool:
+        """Whether the archive has the file; retention may have taken it away since it was put there."""
+        path = paths.get(plan.reading.digest) or (plan.repeats.path if plan.repeats else "")
+        return (self._settings.archive / path).is_file()
 
     def _quarantine(self, rejected: Sequence[Rejected], now: datetime) -> Indexed:
         spooled = [each for each in rejected if each.received.association is not None]

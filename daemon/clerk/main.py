@@ -20,6 +20,7 @@ from daemon.clerk.dispatch import Dispatcher
 from daemon.clerk.files import writing_to
 from daemon.clerk.index import BATCH, Indexer
 from daemon.clerk.plan import Received
+from daemon.clerk.retention import Retention
 from daemon.clerk.spool import Association
 from db import audit, intake
 from db.models import AssociationRecord
@@ -148,12 +149,13 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clerk, is_work_new = Clerk(engine, settings, stop), threading.Event()
     _prepare(engine, settings, stop)
     # A broker that does not answer keeps a sweep waiting, never the index.
-    with open_queue(settings) as app, ThreadPoolExecutor(3) as pool:
+    with open_queue(settings) as app, ThreadPoolExecutor(4) as pool:
         desk = CommitmentDesk(engine, settings, stop.is_set, now_utc)
         beside = (
             pool.submit(_sweep, Dispatcher(engine, settings, app), settings, stop, is_work_new),
             pool.submit(_audit, Auditor(engine, settings), settings, stop),
             pool.submit(_attend, desk, settings, stop, clerk.is_asked, is_work_new),
+            pool.submit(_delete_old_files, Retention(engine, settings), settings, stop),
         )
         outage = Outage()
         try:
@@ -204,6 +206,16 @@ def _attend(
                 is_work_new.set()
         is_asked.wait(settings.clerk.poll_s if waits else settings.clerk.sweep_s)
         is_asked.clear()
+
+
+def _delete_old_files(retention: Retention, settings: Settings, stop: threading.Event) -> None:
+    outage = Outage()
+    while not stop.is_set():
+        is_more = False
+        with outage:
+            is_more = bool(retention.sweep(now_utc()))
+        if not is_more:
+            stop.wait(settings.retention.sweep_s)
 
 
 def _prepare(engine: Engine, settings: Settings, stop: threading.Event) -> None:

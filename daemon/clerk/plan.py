@@ -38,6 +38,7 @@ _OWN_CLASSES: Final = (
     ParametricMapStorage,
 )
 _SAME_BYTES: Final = "Came again with the same bytes."
+_ANEW: Final = "Came anew with other bytes after its file was deleted, so the two could not be compared."
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Plan:
     note: str = ""
     repeats: Instance | None = None
     copies: tuple[Reading, ...] = ()  # files of this batch with the same bytes
+    anew: bool = False  # the file of `repeats` was deleted: this one takes its place
 
 
 def make_plans(readings: Sequence[Reading], known: Known, archive: Path) -> list[Plan]:
@@ -125,6 +127,8 @@ def _plan(reading: Reading, known: Known, archive: Path) -> Plan:
         return Plan(reading, Disposition.OWN_OUTPUT)
     reason = ""
     for instance in held:
+        if instance.deleted_at is not None and _is_of_study(instance, header):
+            return Plan(reading, Disposition(instance.disposition), _ANEW, instance, anew=True)
         reason = _reason(reading, instance, archive)
         if not reason:
             note = f"Came again with the same pixels in {header.transfer_syntax_uid}; that copy was not kept."
@@ -134,7 +138,7 @@ def _plan(reading: Reading, known: Known, archive: Path) -> Plan:
 
 def _reason(reading: Reading, instance: Instance, archive: Path) -> str:
     first = archive / instance.path
-    if first.parent.name != reading.header.study_instance_uid:
+    if not _is_of_study(instance, reading.header):
         return "The SOP Instance UID is taken by an instance of another study."
     if not first.exists():
         return "The file that came first is gone, so the two cannot be compared."
@@ -142,3 +146,7 @@ def _reason(reading: Reading, instance: Instance, archive: Path) -> str:
         return conflict_reason(first, reading.received.path)
     except OSError as error:
         return f"The two cannot be compared: {error.strerror}."
+
+
+def _is_of_study(instance: Instance, header: Header) -> bool:
+    return Path(instance.path).parent.name == header.study_instance_uid

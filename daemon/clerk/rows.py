@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from daemon.clerk.plan import ANALYSED_CLASSES, Plan
 from db import intake
-from db.models import Disposition, Study, StudyState
+from db.models import Disposition, Instance, Study, StudyState
 from lungnode.rules import first_match
 from lungnode.settings import Rule
 
@@ -30,12 +30,13 @@ def write_rows(
         study = studies[plan.reading.header.study_instance_uid]
         if plan.disposition is Disposition.ARCHIVED:
             _update_study(study, plan, rules)
+        study.files_deleted_at = None
         rows.append(_instance_row(plan, study, paths[plan.reading.digest]))
     session.flush()
     intake.add_instances(session, rows)
     for plan in plans:
-        if plan.repeats is not None and plan.note:
-            intake.note_copy(session, plan.repeats.id, plan.note)
+        if plan.repeats is not None:
+            _write_repeat(session, plan, plan.repeats.id, paths)
     intake.link_studies(session, _links(plans))
 
 
@@ -44,8 +45,22 @@ def _update_study(study: Study, plan: Plan, rules: Sequence[Rule]) -> None:
         rule = first_match(rules, plan.reading.facts)
         study.rule = rule.name if rule else ""
     if _reopens(study, plan):
-        study.state = StudyState.RECEIVING
-        study.changed_at = max(study.changed_at, plan.reading.received_at)
+        study.reopen(plan.reading.received_at)
+
+
+def _write_repeat(session: Session, plan: Plan, instance_id: int, paths: Mapping[str, str]) -> None:
+    """Note a copy; where the file of the first one was deleted, this one is in its place."""
+    if plan.note:
+        intake.note_copy(session, instance_id, plan.note)
+    instance = session.get_one(Instance, instance_id)
+    if instance.deleted_at is None or plan.reading.digest not in paths:
+        return
+    reading, study = plan.reading, instance.study
+    instance.path, instance.size, instance.digest = paths[reading.digest], reading.size, reading.digest
+    instance.transfer_syntax_uid = reading.header.transfer_syntax_uid
+    instance.deleted_at = study.files_deleted_at = None
+    if instance.disposition == Disposition.ARCHIVED and _reopens(study, plan):
+        study.reopen(reading.received_at)
 
 
 def _reopens(study: Study, plan: Plan) -> bool:

@@ -65,6 +65,11 @@ class Study(Base):
     labels: Mapped[list["Label"]] = relationship(back_populates="study", order_by="Label.id")
     corrections: Mapped[list["Correction"]] = relationship(back_populates="study", order_by="Correction.id")
 
+    def reopen(self, at: datetime) -> None:
+        """Wait for whatever else comes, and judge the study again then."""
+        self.state = StudyState.RECEIVING
+        self.changed_at = max(self.changed_at, at)
+
 
 class Instance(Base):
     """One received SOP instance and where its file is."""

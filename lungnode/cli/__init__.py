@@ -28,6 +28,7 @@ COMMAND_MODULES: Final = (
     "worker",
     "classify",
     "studies",
+    "keeping",
     "deliveries",
     "commitments",
     "pull",

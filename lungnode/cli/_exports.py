@@ -52,17 +52,19 @@ def export_received(settings: Settings, engine: "Engine", uid: str, folder: Path
     """Copy a study's files, and our results where asked for, into `folder`; return how many.
 
     Raises:
-        UnusableError: There is no such study, or a file of that name is there already.
+        UnusableError: There is no such study, its files are deleted, or a file of that name is there already.
     """
     from db.audit import record  # noqa: PLC0415 - when called
-    from db.queries import get_study, list_instances  # noqa: PLC0415 - when called
+    from db.queries import get_study, list_instances, refuse_deleted  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
 
     with transaction(engine) as session:
         study = get_study(session, uid)
+        refuse_deleted(session, study)
         files = [settings.archive / instance.path for instance in list_instances(session, study)]
         if results:
-            files += [settings.outputs / row.path for each in study.analyses for row in each.outputs]
+            made = (row for each in study.analyses for row in each.outputs if row.deleted_at is None)
+            files += [settings.outputs / row.path for row in made]
     folder.mkdir(parents=True, exist_ok=True)
     for path in files:
         if (folder / path.name).exists():
@@ -106,12 +108,13 @@ def export_deidentified(
 
 def _original(settings: Settings, engine: "Engine", uid: str) -> "Original":
     from db.labels import patient_of  # noqa: PLC0415 - when called
-    from db.queries import get_study, list_instances  # noqa: PLC0415 - when called
+    from db.queries import get_study, list_instances, refuse_deleted  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
     from lungnode.deidentify.export import Original  # noqa: PLC0415 - when called
 
     with transaction(engine) as session:
         study = get_study(session, uid)
+        refuse_deleted(session, study)
         instances = list_instances(session, study)
         if not instances:
             raise UnusableError(f"Study {uid} has no images.")

@@ -85,6 +85,7 @@ def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
     from db.commitments import list_requests  # noqa: PLC0415 - when called
     from db.labels import described, opinion_of  # noqa: PLC0415 - when called
     from db.queries import get_study, list_noted, list_series  # noqa: PLC0415 - when called
+    from db.retention import reasons_to_keep  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
 
     settings = settings_of(context)
@@ -98,6 +99,7 @@ def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
             "labels": [described(opinion_of(label)) for label in study.labels],
             "commitments": [commitment_record(row) for row in list_requests(session, study_instance_uid=uid)],
             "analyses": [analysis_record(analysis, attempts) for analysis in study.analyses],
+            "kept": reasons_to_keep(session, settings, study, _now()),
         }
     if as_json:
         typer.echo(json.dumps(record, indent=2))

@@ -28,7 +28,11 @@ _STUDY: Final = (
     "state",
     "revision",
     "completeness",
+    "hold",
+    "expired",
+    "files_deleted_by",
 )
+_SELDOM: Final = ("hold", "expired", "files_deleted_by", "files_deleted_at")  # shown where there is something
 _ANALYSIS: Final = (
     "revision",
     "state",
@@ -61,8 +65,9 @@ def summary_record(summary: "StudySummary") -> dict[str, Any]:
 
 def study_record(study: "Study") -> dict[str, Any]:
     """Return a study's own attributes as JSON."""
-    times = {"created_at": study.created_at.isoformat(), "changed_at": study.changed_at.isoformat()}
-    return {name: getattr(study, name) for name in _STUDY} | times
+    times = {name: getattr(study, name) for name in ("created_at", "changed_at", "files_deleted_at")}
+    said = {name: time.isoformat() if time else None for name, time in times.items()}
+    return {name: getattr(study, name) for name in _STUDY} | said
 
 
 def series_record(series: "SeriesSummary") -> dict[str, Any]:
@@ -135,8 +140,7 @@ def print_list(console: Console, records: list[dict[str, Any]]) -> None:
 
 def print_study(console: Console, record: dict[str, Any]) -> None:
     """Print everything that is known of one study."""
-    for name in (*_STUDY, "created_at", "changed_at"):
-        console.print(f"{name.replace('_', ' '):20} {escape(str(record[name]))}", highlight=False)
+    _print_attributes(console, record)
     table = Table("Series", "Modality", "Disposition", "Images", "Frames", "MB")
     for series in record["series"]:
         table.add_row(
@@ -159,6 +163,14 @@ def print_study(console: Console, record: dict[str, Any]) -> None:
         console.print(escape(f"{told}, {counts}. {request['reason']}".rstrip()), highlight=False)
     for analysis in record["analyses"]:
         _print_analysis(console, analysis)
+
+
+def _print_attributes(console: Console, record: dict[str, Any]) -> None:
+    for name in (*_STUDY, "created_at", "changed_at", "files_deleted_at"):
+        if record[name] or name not in _SELDOM:
+            console.print(f"{name.replace('_', ' '):20} {escape(str(record[name]))}", highlight=False)
+    if record["kept"]:
+        console.print(f"{'files are kept':20} {escape('; '.join(record['kept']))}", highlight=False)
 
 
 def _print_analysis(console: Console, analysis: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from lungnode.settings.parts import AETitle, Network
 from lungnode.settings.peers import Peer, QueryModel
 from lungnode.settings.reading import load_settings
 from lungnode.settings.receiver import ReceiverSettings
+from lungnode.settings.retention import RetentionSettings
 from lungnode.settings.rules import Rule
 from lungnode.settings.tls import PeerTls, ReceiverTls
 from lungnode.settings.web import OidcSettings, WebSettings
@@ -39,6 +40,7 @@ __all__ = [
     "QueryModel",
     "ReceiverSettings",
     "ReceiverTls",
+    "RetentionSettings",
     "Rule",
     "SenderDestination",
     "Settings",

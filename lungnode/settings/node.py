@@ -19,6 +19,7 @@ from lungnode.settings.commitment import CommitmentSettings
 from lungnode.settings.destinations import Destination
 from lungnode.settings.peers import Peer
 from lungnode.settings.receiver import ReceiverSettings
+from lungnode.settings.retention import RetentionSettings
 from lungnode.settings.rules import Rule
 from lungnode.settings.web import WebSettings
 from lungnode.settings.work import AnalysisSettings, ClerkSettings, DeliverySettings
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
     audit: AuditSettings = AuditSettings()
     commitment: CommitmentSettings = CommitmentSettings()
+    retention: RetentionSettings = RetentionSettings()
     peers: tuple[Peer, ...] = ()
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = ()

@@ -20,5 +20,5 @@ class Rule(Frozen):
     priority: int = Field(5, ge=0, le=9, description="0 first, 9 last")
     quiet_s: float | None = Field(None, gt=0, description="quiet period instead of the clerk's")
     retention_days: int | None = Field(
-        None, ge=1, description="days to keep the study; for a later version: nothing is deleted yet"
+        None, ge=0, description="days to keep files, instead of retention.days; 0: for ever"
     )
