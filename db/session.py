@@ -11,10 +11,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
+from db.derived import drop_derived, make_derived
 from lungnode.errors import SettingsError, UnavailableError
 
 LOCK_WAIT_S: Final = 30.0  # for another writer of a SQLite file; every transaction here is far shorter
@@ -89,7 +90,11 @@ def upgrade(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         config.attributes["connection"] = connection
+        if _revision(connection) == ScriptDirectory(str(_MIGRATIONS)).get_current_head():
+            return
+        drop_derived(connection)
         command.upgrade(config, "head")
+        make_derived(connection)
 
 
 def is_current(engine: Engine) -> bool:
@@ -100,12 +105,16 @@ def is_current(engine: Engine) -> bool:
     """
     newest = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
     with translated(engine), engine.begin() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == newest
+        return _revision(connection) == newest
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def revision_of(session: Session) -> str:
     """Return the revision of the tables; empty when there are none."""
-    return MigrationContext.configure(session.connection()).get_current_revision() or ""
+    return _revision(session.connection()) or ""
 
 
 def is_known(revision: str) -> bool:

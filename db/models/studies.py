@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, Text, UniqueConstraint, event
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.models.base import Base
+from db.models.base import Base, bytewise
+from db.text_keys import search_key
 
 if TYPE_CHECKING:
     from db.models.changes import Correction
@@ -32,33 +33,78 @@ class Disposition(StrEnum):
     WITHDRAWN = "withdrawn"  # a rejection note named it: kept, never analysed
 
 
+_FILTERS: Final = (
+    "state",
+    "last_state",
+    "last_verdict",
+    "last_model",
+    "calling_ae_title",
+    "completeness_kind",
+)
+
+
+def _key_of_inserted(context: Any) -> str:
+    return search_key(str(context.get_current_parameters().get("patient_name") or ""))
+
+
+def _kind_of_inserted(context: Any) -> str:
+    return _kind(str(context.get_current_parameters().get("completeness") or ""))
+
+
+def _kind(completeness: str) -> str:
+    return completeness.partition(":")[0][:32]
+
+
 class Study(Base):
-    """One study as received; text attributes are the decoded values of its first instance."""
+    """One study as received; text attributes are the decoded values of its first instance.
+
+    What `last_…` says of its last analysis is kept by triggers (db/derived.py), whoever changes that.
+    """
 
     __tablename__ = "studies"
+    # Each filter together with the two usual orders, so that a page of either is read from one index.
+    __table_args__ = (
+        Index("ix_studies_changed", "changed_at", "id"),
+        Index("ix_studies_study_date", "study_date", "id"),
+        Index("ix_studies_patient_key", "patient_key", "id"),
+        Index("ix_studies_last_probability", "last_probability", "id"),
+        *(
+            Index(f"ix_studies_{column}_{order}", column, order, "id")
+            for column in _FILTERS
+            for order in ("changed_at", "study_date")
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64), unique=True)
-    patient_id: Mapped[str] = mapped_column(String(255), default="", index=True)
+    patient_id: Mapped[str] = mapped_column(bytewise(255), default="", index=True)
     patient_name: Mapped[str] = mapped_column(String(255), default="")
+    patient_key: Mapped[str] = mapped_column(bytewise(255), default=_key_of_inserted, server_default="")
     patient_birth_date: Mapped[str] = mapped_column(String(16), default="")
     patient_sex: Mapped[str] = mapped_column(String(16), default="")
     accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
-    study_date: Mapped[str] = mapped_column(String(16), default="", index=True)
+    study_date: Mapped[str] = mapped_column(bytewise(16), default="")
     study_description: Mapped[str] = mapped_column(String(255), default="")
     calling_ae_title: Mapped[str] = mapped_column(String(16), default="")
     called_ae_title: Mapped[str] = mapped_column(String(16), default="")
     address: Mapped[str] = mapped_column(String(64), default="")
     rule: Mapped[str] = mapped_column(String(255), default="")  # "" when none matched: the defaults apply
-    state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING, index=True)
+    state: Mapped[str] = mapped_column(String(16), default=StudyState.RECEIVING)
     revision: Mapped[int] = mapped_column(default=0)  # the last one judged complete; 0 before the first
     completeness: Mapped[str] = mapped_column(String(255), default="")  # as of the last revision
+    completeness_kind: Mapped[str] = mapped_column(String(32), default=_kind_of_inserted, server_default="")
     created_at: Mapped[datetime]
-    changed_at: Mapped[datetime] = mapped_column(index=True)  # when its last new instance was received
+    changed_at: Mapped[datetime]  # when its last new instance was received
     hold: Mapped[str] = mapped_column(String(255), default="")  # why it must not be deleted; "" when it may
     expired: Mapped[str] = mapped_column(String(255), default="")  # who asked to delete it: a rejection note
     files_deleted_at: Mapped[datetime | None]  # by retention; its rows stay
     files_deleted_by: Mapped[str] = mapped_column(String(255), default="")  # a sentence: why
+
+    last_analysis_id: Mapped[int | None]
+    last_state: Mapped[str] = mapped_column(String(16), default="", server_default="")
+    last_verdict: Mapped[str] = mapped_column(String(16), default="", server_default="")
+    last_probability: Mapped[float | None] = mapped_column(Float)
+    last_model: Mapped[str] = mapped_column(String(255), default="", server_default="")
 
     instances: Mapped[list["Instance"]] = relationship(back_populates="study")
     analyses: Mapped[list["Analysis"]] = relationship(back_populates="study")
@@ -71,14 +117,23 @@ class Study(Base):
         self.changed_at = max(self.changed_at, at)
 
 
+@event.listens_for(Study, "before_update")
+def _renew_keys(_mapper: object, _connection: object, study: Study) -> None:
+    study.patient_key = search_key(study.patient_name)
+    study.completeness_kind = _kind(study.completeness)
+
+
 class Instance(Base):
     """One received SOP instance and where its file is."""
 
     __tablename__ = "instances"
-    __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
+    __table_args__ = (
+        UniqueConstraint("sop_instance_uid", "digest"),
+        Index("ix_instances_study_id", "study_id", "series_instance_uid"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
     series_instance_uid: Mapped[str] = mapped_column(String(64))
     sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
     sop_class_uid: Mapped[str] = mapped_column(String(64))
