@@ -20,8 +20,8 @@ _LOG = logging.getLogger(__name__)
 
 _LOOK_S: Final = 0.1
 _FIRST_WAIT_S: Final = 0.5  # before the first restart; doubles each time
-_LONGEST_WAIT_S: Final = 30.0
-_HEALTHY_S: Final = 60.0  # a child that lived so long starts over with the first wait
+_LONGEST_WAIT_S: Final = 8.0  # what it would have done meanwhile is late by so much
+_HEALTHY_S: Final = 20.0  # a child that lived so long starts over with the first wait
 _DRAIN_S: Final = 8.0  # for the roles to finish; the whole node is to be down within 10 s
 _LAST_S: Final = 1.0  # for those that serve the others
 _PR_SET_PDEATHSIG: Final = 1  # Source: linux/prctl.h

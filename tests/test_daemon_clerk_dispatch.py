@@ -15,7 +15,7 @@ from db.session import open_engine, transaction
 from lungnode.broker import broker_command, ping, prepare_socket
 from lungnode.errors import UnavailableError
 from lungnode.queue import open_queue
-from lungnode.settings import Settings
+from lungnode.settings import AnalysisSettings, DeliverySettings, Settings
 from tests.spooling import NOON
 
 
@@ -104,6 +104,21 @@ def test_a_row_is_told_again_only_when_its_message_seems_lost(
 
     dispatcher.sweep(NOON + timedelta(seconds=RESEND_AFTER_S))
     assert broker.messages("analysis") == 2
+
+
+def test_where_a_lease_is_shorter_a_message_seems_lost_when_it_has_run_out(
+    engine: Engine, broker: Broker
+) -> None:
+    add(engine)
+    analysis, delivery = AnalysisSettings(lease_s=6), DeliverySettings(lease_s=9)
+    settings = Settings(broker_url=broker.url, analysis=analysis, delivery=delivery)
+
+    with open_queue(settings) as app:
+        dispatcher = Dispatcher(engine, settings, app)
+        for seconds in (0, 5, 6, 8, 9):
+            dispatcher.sweep(NOON + timedelta(seconds=seconds))
+
+    assert (broker.messages("analysis"), broker.messages("delivery")) == (2, 2)
 
 
 def test_a_new_clerk_repeats_what_one_before_it_marked_and_maybe_never_sent(

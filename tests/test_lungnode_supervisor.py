@@ -62,7 +62,7 @@ def test_a_child_that_dies_is_started_again_after_ever_longer_waits() -> None:
     clock = Clock()
     supervisor = Supervisor([Role("short-lived", ("false",))], clock)
     supervisor.look()
-    for wait_s in (0.5, 1, 2, 4, 8, 16, 30, 30):
+    for wait_s in (0.5, 1, 2, 4, 8, 8):
         wait_for(ended, what="the child's end")
         supervisor.look()  # notices it
         clock.now += wait_s - 0.25
@@ -79,7 +79,7 @@ def test_a_child_that_lived_long_is_started_again_soon() -> None:
     supervisor = Supervisor([SLEEPER], clock)
     supervisor.look()
     for _ in range(3):
-        clock.now += 60
+        clock.now += 20
         os.kill(living().pop(), signal.SIGKILL)
         wait_for(ended, what="the child's end")
         supervisor.look()

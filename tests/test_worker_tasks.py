@@ -179,3 +179,27 @@ def test_an_analysis_that_hangs_is_killed_at_its_limit_and_a_stopping_worker_wai
     assert bench.row(row_id).state == AnalysisState.RUNNING  # until its lease runs out
     assert "ready for analyses" in (tmp_path / "test.log").read_text()
     engine.dispose()
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_whose_broker_dies_in_mid_analysis_takes_the_next_message(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    bench = Bench(engine, tmp_path)
+    paths = phantom_study(tmp_path / "study", slices=16, size=256).paths
+    first = bench.archive(paths[:-1])
+
+    with lungnode(tmp_path, "worker", "--queue", "analysis") as worker:
+        with embedded_broker(bench.settings):
+            wake(open_queue(bench.settings), ANALYSE_TASK, first)
+            wait_for(lambda: bench.row(first).state == AnalysisState.RUNNING, limit_s=60, what="the analysis")
+            (analysing,) = children(worker.pid)
+            os.kill(analysing, signal.SIGSTOP)  # so that the broker dies before the analysis ends
+        os.kill(analysing, signal.SIGCONT)
+        wait_for(lambda: bench.row(first).state == AnalysisState.DONE, limit_s=60, what="its end")
+        second = bench.archive(paths[-1:], revision=2)
+        with embedded_broker(bench.settings):
+            wake(open_queue(bench.settings), ANALYSE_TASK, second)
+            wait_for(lambda: bench.row(second).state == AnalysisState.DONE, limit_s=60, what="the next one")
+
+    engine.dispose()

@@ -14,7 +14,8 @@ from lungnode.errors import UnavailableError
 from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, REPORT_TASK, wake
 from lungnode.settings import Settings
 
-# A message may wait longer behind others; its repeat finds the row claimed and does nothing.
+# A message may wait longer behind others; its repeat finds the row claimed and does nothing. Where a lease is
+# shorter, that is how long anybody may be silent: a worker that is killed may have taken a message with it.
 RESEND_AFTER_S: Final = 30.0
 _WOKEN: Final = {
     ANALYSE_TASK: work.ANALYSES,
@@ -50,11 +51,18 @@ class Dispatcher:
                     _log.error("took back %s %d: its worker fell silent", table.row.__tablename__, row_id)
             # Marked as woken before they are: a message too few is sent again, rows never pile messages up.
             # What was marked while the broker was away never reached it.
-            resend_after_s = 0.0 if self._must_repeat or self._is_broker_away else RESEND_AFTER_S
-            due = {task: work.due(session, table, now, resend_after_s) for task, table in _WOKEN.items()}
+            most_s = 0.0 if self._must_repeat or self._is_broker_away else RESEND_AFTER_S
+            due = {
+                task: work.due(session, table, now, min(most_s, self._lease_s(task)))
+                for task, table in _WOKEN.items()
+            }
         self._must_repeat = False
         for task, row_ids in due.items():
             self._wake(task, row_ids)
+
+    def _lease_s(self, task: str) -> float:
+        of_analyses, of_deliveries = self._settings.analysis.lease_s, self._settings.delivery.lease_s
+        return of_analyses if task == ANALYSE_TASK else of_deliveries
 
     def _wake(self, task: str, row_ids: Iterable[int]) -> None:
         for row_id in row_ids:
