@@ -4,6 +4,7 @@ The clerk makes the message of each and chains them (`db/audit_chain.py`). Detai
 name and no ID of a patient: those are in the message alone, as far as `audit.patients` allows.
 """
 
+import logging
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
@@ -11,15 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from db.models import AssociationRecord, AssociationStudy, AuditEvent, Delivery, Instance, Quarantined, Study
+from db.session import transaction
 from lungnode.audit import codes, events
-from lungnode.audit.events import About, Happening, compose, event_of
+from lungnode.audit.events import About, Happening, Process, compose, event_of
 from lungnode.audit.message import Outcome, Participant, Thing, as_json, coded, patient, printable, study
+from lungnode.errors import UnavailableError
 
 _ACTOR: Final = 255
+_LOG = logging.getLogger(__name__)
 _FAILED: Final = ("aborted", "lost")  # outcomes of associations
 
 
@@ -144,7 +148,7 @@ def record_sent(
     """
     uid = delivery.analysis.study.study_instance_uid
     outcome = Outcome.SUCCESS if sop_classes else Outcome.SERIOUS_FAILURE
-    us = events.program("worker --queue delivery", role=codes.SOURCE)
+    us = events.program(Process("worker --queue delivery"), codes.SOURCE)
     told = "" if sop_classes else f"The delivery is {delivery.state}."
     happened = Happening("results sent", uid, now, us, outcome, told)
     details = {"delivery": delivery.id, "destination": delivery.destination, "group": delivery.group}
@@ -154,7 +158,7 @@ def record_sent(
 
 def record_query(session: Session, responder: Participant, query: Query, now: datetime) -> None:
     """Note that we asked a peer, in the role of a destination, for something."""
-    us = events.program("find", role=codes.SOURCE)
+    us = events.program(Process("pull"), codes.SOURCE)
     asked = Thing(
         "2",
         "3",
@@ -165,3 +169,43 @@ def record_query(session: Session, responder: Participant, query: Query, now: da
     )
     happened = Happening("peer queried", query.sop_class_uid, now, us)
     add(session, happened, (asked,), (responder,), {"peer": responder.user, "studies": list(query.studies)})
+
+
+def record_activity(session: Session, action: str, process: Process, ae_title: str, at: datetime) -> None:
+    """Note that a program started or stopped."""
+    what = events.program(process, codes.APPLICATION, ae_title=ae_title)
+    add(session, Happening(action, process.program, at, what))
+
+
+def tell_activity(engine: Engine, action: str, program: str, ae_title: str, at: datetime) -> None:
+    """Note that this program started or stopped; a database that is away is no reason not to."""
+    try:
+        with transaction(engine) as session:
+            record_activity(session, action, Process(program), ae_title, at)
+    except UnavailableError as error:
+        _LOG.warning("%s: not in the audit trail. %s", action, error)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A peer that was turned away so often for one reason."""
+
+    action: str  # "association rejected" or "connection refused"
+    reason: str
+    address: str
+    calling_ae_title: str
+    called_ae_title: str
+    count: int
+    at: datetime  # the last time
+
+
+def record_refusal(session: Session, refused: Refusal, by: Process, **details: Any) -> None:
+    """Note that one of our processes turned a peer away. Source: PS3.15 A.5.3.11."""
+    who = events.peer(refused.calling_ae_title, refused.address)
+    us = events.program(by, ae_title=refused.called_ae_title, is_requestor=False)
+    told = f"{refused.reason} ({refused.count} times)"
+    happened = Happening(
+        refused.action, refused.address or "unknown", refused.at, who, Outcome.MINOR_FAILURE, told
+    )
+    what = {"reason": refused.reason, "count": refused.count, "called_ae_title": refused.called_ae_title}
+    add(session, happened, others=(us,), details=what | details)

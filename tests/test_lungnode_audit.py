@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 
 from lungnode.audit import codes, events
-from lungnode.audit.events import EVENTS, About, Happening, compose
+from lungnode.audit.events import EVENTS, About, Happening, Process, compose
 from lungnode.audit.message import (
     Message,
     Outcome,
@@ -93,9 +93,9 @@ def message_of(action: str) -> Message:
         by = events.peer("CT1", "10.0.0.1", codes.SOURCE, is_requestor=True)
         others = (events.peer("LUNGNODE", "node", codes.DESTINATION),)
     if event.code == codes.EXPORT:
-        by, others = events.program("studies export", role=codes.SOURCE), (events.media("/srv/out"),)
+        by, others = events.program(Process("studies export"), codes.SOURCE), (events.media("/srv/out"),)
     if event.code == codes.APPLICATION_ACTIVITY:
-        by = events.program("clerk", role=codes.APPLICATION)
+        by = events.program(Process("clerk"), codes.APPLICATION)
     if event.code == codes.QUERY:
         details = {"TransferSyntax": "1.2.840.10008.1.2"}
         uid = coded(codes.SOP_CLASS_UID)

@@ -6,7 +6,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from sqlalchemy import Engine
 
-from db.models import Analysis, AnalysisState, Disposition, Instance, Study
+from db.models import Analysis, AnalysisState, AuditEvent, Disposition, Instance, Study
 from db.session import transaction
 from db.work import ANALYSES, take_back
 from lungnode.phantom import PhantomStudy, phantom_study
@@ -43,6 +43,18 @@ def test_an_analysis_leaves_result_outputs_and_deliveries(bench: Bench, study: P
     assert {output.group for output in row.outputs} == {"sr", "sr-comp", "sr-enh", "sc"}
     assert {"wait", "read", "decode", "coverage", "predict", "compose", "write"} <= set(row.phases)
     assert len(row.details["slices"]) == study.last - study.first + 1
+
+
+def test_a_study_that_was_analysed_is_one_event_of_the_audit_trail(bench: Bench, study: PhantomStudy) -> None:
+    row_id = bench.archive(study.paths)
+    bench.analyse()
+    bench.analyse()  # a second message finds nothing to do
+
+    with transaction(bench.engine) as session:
+        (event,) = session.query(AuditEvent)
+    assert (event.action, event.subject, event.at) == ("study analysed", study.study_instance_uid, NOON)
+    assert event.details == {"analysis": row_id, "revision": 1, "model": "test 1"}
+    assert event.actor == "lungnode worker --queue analysis"
 
 
 def test_every_committed_file_is_there_and_nothing_else_is(bench: Bench, study: PhantomStudy) -> None:

@@ -14,7 +14,7 @@ from pydicom import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, generate_uid
 from sqlalchemy import Engine
 
-from db.models import Analysis, AnalysisState, Delivery, DeliveryState, Output, Study
+from db.models import Analysis, AnalysisState, AuditEvent, Delivery, DeliveryState, Output, Study
 from db.session import open_engine, transaction, upgrade
 from lungnode.phantom import phantom_study
 from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, open_queue, wake
@@ -23,6 +23,8 @@ from tests.bench import Bench
 from tests.nodes import children, command, embedded_broker, lungnode, stop, variables, wait_for
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+
+DELIVERY = "worker --queue delivery"
 
 
 @dataclass
@@ -82,6 +84,11 @@ class Node:
         with transaction(self.engine) as session:
             return session.get_one(Delivery, row_id).state
 
+    def activities(self) -> list[tuple[str, str]]:
+        """What the audit trail has of programs."""
+        with transaction(self.engine) as session:
+            return [(row.action, row.subject) for row in session.query(AuditEvent).order_by(AuditEvent.id)]
+
     def is_stored(self, row_id: int) -> bool:
         """Tell whether it arrived."""
         return self.state(row_id) == DeliveryState.STORED
@@ -125,6 +132,7 @@ def test_a_delivery_worker_survives_its_broker_and_ends_at_sigterm(node: Node) -
             assert stop(worker) == 0
 
     assert monotonic() - start < 10
+    assert node.activities() == [("application started", DELIVERY), ("application stopped", DELIVERY)]
     assert len(list(node.received.glob("*.dcm"))) == 2
 
 

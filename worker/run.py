@@ -11,10 +11,13 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from db import audit
 from db.models import Analysis, AnalysisState
 from db.registry import model_in_use
 from db.session import transaction
 from db.work import ANALYSES, Claim, Retry, claim, fail, give_back, most_urgent
+from lungnode.audit.events import Happening, Process, program
+from lungnode.audit.message import Participant
 from lungnode.loading import Images, read_grays, read_images
 from lungnode.model_folder import ModelInfo
 from lungnode.rules import destinations_of
@@ -143,6 +146,8 @@ class Analyst:
             _make_next_revision_due(session, held.row_id)
             destinations = destinations_of(settings, revision.rule)
             first = add_deliveries(session, revision, destinations, finding.verdict, now)
+            told = {"analysis": held.row_id, "revision": revision.revision, "model": values["model"]}
+            audit.note(session, Happening("study analysed", revision.study_instance_uid, now, _us()), **told)
         _LOG.info("analysis %s of %s: %s", held.row_id, revision.study_instance_uid, finding.verdict)
         return first
 
@@ -173,6 +178,10 @@ class Analyst:
             type(error).__name__,
             state or "taken back",
         )
+
+
+def _us() -> Participant:
+    return program(Process("worker --queue analysis"))
 
 
 def _details(finding: StudyFinding, images: Images) -> dict[str, Any]:

@@ -11,12 +11,14 @@ import mmap
 import os
 import warnings
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
+from db import audit
 from db.session import open_engine
 from lungnode.errors import LungnodeError, UnavailableError
 from lungnode.queue import ANALYSE_TASK, ANALYSIS_QUEUE, DELIVER_TASK, REPORT_TASK, open_queue, wake
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _LOOK_S: Final = 0.2
+_TELL_S: Final = 3.0  # in which a locked database has to take note that we start or stop
 _START_S: Final = 300.0  # a child that has not loaded its model by then is started again
 
 
@@ -70,8 +73,24 @@ def serve(settings: Settings, queue: str) -> int:
         without_heartbeat=True,
         **options(app, settings, stopping),
     )
+    started, stopped = (_teller(settings, f"application {word}", queue) for word in ("started", "stopped"))
+    # A database that is away must not keep the worker from starting.
+    signals.worker_ready.connect(lambda **_: Thread(target=started, daemon=True).start(), weak=False)
     worker.start()
+    stopped()
     return int(worker.exitcode or 0)
+
+
+def _teller(settings: Settings, action: str, queue: str) -> Callable[[], None]:
+    """Return what lets the audit trail know."""
+
+    def tell() -> None:
+        engine = open_engine(settings.database, lock_wait_s=_TELL_S)
+        program = f"worker --queue {queue}"
+        audit.tell_activity(engine, action, program, settings.receiver.ae_title, datetime.now(UTC))
+        engine.dispose()
+
+    return tell
 
 
 def _quieten_celery() -> None:

@@ -158,6 +158,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             pool.submit(_delete_old_files, Retention(engine, settings), settings, stop),
         )
         outage = Outage()
+        audit.tell_activity(engine, "application started", "clerk", settings.receiver.ae_title, now_utc())
         try:
             while not stop.is_set() and not any(each.done() for each in beside):
                 with outage:
@@ -165,6 +166,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
                         is_work_new.set()
                 stop.wait(settings.clerk.poll_s)
         finally:
+            audit.tell_activity(engine, "application stopped", "clerk", settings.receiver.ae_title, now_utc())
             stop.set()
             is_work_new.set()
             clerk.is_asked.set()
@@ -185,8 +187,9 @@ def _sweep(
 
 
 def _audit(auditor: Auditor, settings: Settings, stop: threading.Event) -> None:
-    outage = Outage()
-    while not stop.wait(settings.clerk.sweep_s):
+    outage, is_last = Outage(), False
+    while not is_last:
+        is_last = stop.wait(settings.clerk.sweep_s)
         with outage:
             auditor.round(now_utc())
 

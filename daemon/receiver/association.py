@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from daemon.receiver.admission import Caller, refuse
+from daemon.receiver.alerts import Alert, Alerts
 from daemon.receiver.associate import (
     MAX_REQUEST_BYTES,
     AssociateRequest,
@@ -66,6 +67,7 @@ class Node:
     seats: Seats
     disk: Disk
     tally: Tally  # what ended how, by name
+    alerts: Alerts  # what the audit trail is to know
     certificates: Certificates | None = None  # for the port with TLS; None: there is none
 
 
@@ -153,9 +155,17 @@ class Association:
                 reason,
             )
             self._node.tally.add({rejection.name: 1})
+            self._alert(request, rejection)
             return Ending(AssociationOutcome.ABORTED, encode_reject(rejection), reason)
         self._establish(request)
         return self._transfer()
+
+    def _alert(self, request: AssociateRequest, rejection: Rejection) -> None:
+        if rejection.is_permanent:  # a lack of room is nothing that the peer did
+            titles = request.calling_ae_title, request.called_ae_title
+            self._node.alerts.add(
+                Alert("association rejected", rejection.name, self._caller.address, *titles)
+            )
 
     def _await_request(self) -> AssociateRequest:
         pdu_type, length = self._next_pdu()
@@ -279,6 +289,7 @@ class Association:
             logger.debug("%s connected and went without a request", self._caller)
         elif not ending.reason.startswith("rejected"):
             self._node.tally.add({ending.name: 1})
+            self._node.alerts.add(Alert("connection refused", ending.name, self._caller.address))
             logger.warning("%s sent no usable A-ASSOCIATE-RQ: %s", self._caller, ending.reason)
 
     def _log(self, request: AssociateRequest, account: Account, ending: Ending) -> None:

@@ -39,6 +39,11 @@ class Rejection(Enum):
     TEMPORARY_CONGESTION = (2, 3, 1)
     LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 
+    @property
+    def is_permanent(self) -> bool:
+        """Whether the same request will always be rejected."""
+        return bool(self.value[0] == 1)
+
 
 class AbortSource(IntEnum):
     """Source: PS3.8 Table 9-26, Source."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from daemon.receiver.alerts import Alerts
 from daemon.receiver.association import Association, Node
 from daemon.receiver.disk import Disk
 from daemon.receiver.listening import Listeners
@@ -38,7 +39,8 @@ class ReceiverProcess:
         self._seats = seats
         self._tally = Tally()
         disk = Disk(settings.spool, settings.receiver)
-        self._node = Node(settings, row, seats, disk, self._tally, listeners.certificates)
+        self._alerts = Alerts(settings.alerts, disk.is_full)
+        self._node = Node(settings, row, seats, disk, self._tally, self._alerts, listeners.certificates)
         self._most_connections = settings.receiver.max_associations + _SPARE_CONNECTIONS
         self._associations: dict[Association, threading.Thread] = {}
         self._lock = threading.Lock()
@@ -123,6 +125,7 @@ class ReceiverProcess:
         if not self._wait(DRAIN_S):
             self._each(Association.cut)
             self._wait(_CUT_S)
+        self._alerts.flush()
 
     def _each(self, action: Callable[[Association], None]) -> None:
         with self._lock:

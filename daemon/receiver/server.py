@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from daemon.receiver.alerts import Alert, Alerts
 from daemon.receiver.listening import Listeners, listen
 from daemon.receiver.process import DRAIN_S, serve_process
 from daemon.receiver.seats import Seats
@@ -33,10 +34,18 @@ def serve(settings: Settings) -> None:
         _prepare_spool(settings.spool)
         address_file = settings.data / ADDRESS_FILE
         _announce(address_file, listeners)
+        _tell(settings, "application started")
         try:
             _Parent(settings, listeners, signals).run()
         finally:
             _withdraw(address_file)
+            _tell(settings, "application stopped")
+
+
+def _tell(settings: Settings, action: str) -> None:
+    """Let the audit trail know."""
+    alert = Alert(action, called_ae_title=settings.receiver.ae_title)
+    Alerts(settings.alerts).tell(alert)
 
 
 class _Parent:

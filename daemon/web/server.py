@@ -5,6 +5,8 @@ import logging
 import os
 import signal
 import socket
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +14,7 @@ import uvicorn
 
 from daemon.web.app import make_app
 from daemon.web.node import WebNode
+from db import audit
 from db.session import open_engine, upgrade
 from lungnode.errors import SettingsError, UnavailableError
 from lungnode.settings import Settings
@@ -38,10 +41,13 @@ def serve(settings: Settings) -> None:
     address_file = settings.data / ADDRESS_FILE
     with _listen(settings) as listener:
         _announce(address_file, listener, "https" if settings.web.certificate else "http")
+        tell = partial(audit.tell_activity, engine, program="web", ae_title="")
+        tell("application started", at=datetime.now(UTC))
         try:
             server.run(sockets=[listener])
         finally:
             _withdraw(address_file)
+            tell("application stopped", at=datetime.now(UTC))
 
 
 def _config(settings: Settings, app: object) -> uvicorn.Config:

@@ -7,7 +7,7 @@ import os
 import pwd
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
 from typing import Final
@@ -170,18 +170,29 @@ def person(user: str, address: str) -> Participant:
     return Participant(user, is_requestor=True, name=user, address=address)
 
 
-def program(name: str, *, role: Code | None = None, is_requestor: bool = True) -> Participant:
-    """Return one of our programs, as its log lines and `ps` name it."""
-    host = socket.gethostname()
-    kind = coded(role) if role else None
-    return Participant(f"{os.getpid()}@{host}", is_requestor, kind, name=f"lungnode {name}", address=host)
+@dataclass(frozen=True)
+class Process:
+    """One of our processes, here unless another one is named."""
+
+    program: str  # a command of ours: "clerk"
+    host: str = field(default_factory=socket.gethostname)
+    number: int = field(default_factory=os.getpid)
 
 
-def peer(ae_title: str, address: str, role: Code, *, is_requestor: bool = False) -> Participant:
+def program(
+    process: Process, role: Code | None = None, *, ae_title: str = "", is_requestor: bool = True
+) -> Participant:
+    """Return one of our programs, as `ps` names it."""
+    user, name = f"{process.number}@{process.host}", f"lungnode {process.program}"
+    kind, titles = coded(role) if role else None, (ae_title,) if ae_title else ()
+    return Participant(user, is_requestor, kind, titles, name, process.host)
+
+
+def peer(ae_title: str, address: str, role: Code | None = None, *, is_requestor: bool = False) -> Participant:
     """Return a peer's application entity; its title and address may be unknown."""
     user = f"{ae_title or 'unknown'}@{address or 'unknown'}"
-    titles = (ae_title,) if ae_title else ()
-    return Participant(user, is_requestor, coded(role), titles, address=address)
+    kind, titles = coded(role) if role else None, (ae_title,) if ae_title else ()
+    return Participant(user, is_requestor, kind, titles, address=address)
 
 
 def media(folder: str) -> Participant:

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         return self.data / "spool"
 
     @property
+    def alerts(self) -> Path:
+        """Where the receiver puts what the audit trail is to know."""
+        return self.data / "alerts"
+
+    @property
     def archive(self) -> Path:
         """Where the clerk keeps instances."""
         return self.data / "archive"
