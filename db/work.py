@@ -73,6 +73,7 @@ REPORTS: Final = Work(
     extra_claims=0,
     order=(CommitmentRequest.due_at, CommitmentRequest.id),
 )
+EVERY_WORK: Final = (ANALYSES, DELIVERIES, VERIFICATIONS, REPORTS)
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,11 @@ class Supervisor:
         for child in self._children:
             child.look(self._clock())
 
+    def waiting(self) -> str:
+        """Name the children that are down; empty when none is."""
+        down = [child.role.name for child in self._children if child.process is None]
+        return f"{', '.join(down)} to be started again" if down else ""
+
     def stop(self) -> None:
         """Ask all children to finish, wait, and kill what is left; those that serve the others come last."""
         for serving, patience_s in ((False, _DRAIN_S), (True, _LAST_S)):

@@ -6,11 +6,24 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, text
 
+import db
 from db import models
 from db.backup.make import Node, drop_oldest, make_backup
-from db.backup.record import DATA, RECORD_FILE, backups_in, find_backup, name_of, read_record, sole_backup
+from db.backup.record import (
+    DATA,
+    RECORD_FILE,
+    Record,
+    backups_in,
+    find_backup,
+    name_of,
+    read_record,
+    sole_backup,
+    write_record,
+)
 from db.backup.restore import Place, restore_backup
 from db.backup.sums import SUMS_FILE, Sums, format_line, read_sums
 from db.backup.verify import verify_backup
@@ -27,8 +40,9 @@ from db.models import (
     RegisteredModel,
     Study,
 )
-from db.session import open_engine, transaction
+from db.session import is_current, open_engine, transaction
 from lungnode.deidentify.pseudonyms import open_pseudonyms
+from lungnode.digest import file_digest
 from lungnode.errors import UnavailableError, UnusableError
 from tests.backing_up import BackedUp, nothing
 from tests.spooling import NOON, ClerkNode, slices
@@ -42,6 +56,15 @@ def node(clerk_node: ClerkNode, tmp_path: Path) -> BackedUp:
     clerk_node.receive(*slices(range(1, 6)), name="a1")
     clerk_node.sender("a2").send(*slices(range(1, 4), "1.2.3")).release()
     return BackedUp(clerk_node, tmp_path / "backups")
+
+
+def make_first_tables(engine: Engine) -> None:
+    """Make the tables of the first revision."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(db.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
 
 
 def files(folder: Path) -> set[str]:
@@ -292,6 +315,45 @@ def test_a_damaged_dump_or_list_is_found(node: BackedUp) -> None:
 
     assert found[:2] == [f"{SUMS_FILE} is damaged.", f"{record.database} is damaged."]
     assert found[2].startswith(f"{record.database} cannot be restored: ")
+
+
+def test_a_database_that_is_damaged_is_refused_before_anything_is_touched(node: BackedUp) -> None:
+    backup = node.back_up()
+    (backup / read_record(backup).database).write_bytes(b"nothing")
+
+    with pytest.raises(UnusableError, match=r"cannot be restored .*lungnode studies reindex"):
+        restore_backup(backup, Place(node.data, node.clerk.engine), LATER, replace=True, progress=nothing)
+
+    assert len(node.clerk.archived()) == 5
+
+
+def test_a_backup_of_an_older_version_is_brought_to_this_one(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/old.sqlite3")
+    make_first_tables(engine)
+    backup = tmp_path / "backups/20260101T000000Z"
+    with sole_backup(backup.parent):
+        backup.mkdir()
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO test_sets (name, digest, created_at) VALUES ('2026', :digest, :now)"),
+            {"digest": "ab" * 32, "now": NOON},
+        )
+    engine.dispose()
+    dump = (tmp_path / "old.sqlite3").rename(backup / "database.sqlite3")
+    (backup / SUMS_FILE).write_text(format_line("database.sqlite3", file_digest(dump)))
+    (backup / DATA).mkdir()
+    facts = {"made_at": NOON, "database": "database.sqlite3", "revision": "0001", "files": 0, "bytes": 0}
+    sums = file_digest(backup / SUMS_FILE)
+    write_record(Record.model_validate(facts | {"sums_sha256": sums, "absent": (), "changed": ()}), backup)
+    (tmp_path / "new").mkdir()
+    restored = open_engine(f"sqlite:///{tmp_path}/new/lungnode.sqlite3")
+
+    restore_backup(backup, Place(tmp_path / "new", restored), LATER, replace=False, progress=nothing)
+
+    assert is_current(restored)
+    with transaction(restored) as session:
+        assert [row.name for row in session.query(models.TestSet)] == ["2026"]
+    restored.dispose()
 
 
 def test_a_place_that_is_not_empty_is_refused_and_put_aside_on_demand(node: BackedUp, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import gc
 import logging
 import mmap
 import os
+import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from db import audit
 from db.session import open_engine
 from lungnode.errors import LungnodeError, UnavailableError
+from lungnode.pulse import Pulse
 from lungnode.queue import ANALYSE_TASK, ANALYSIS_QUEUE, DELIVER_TASK, REPORT_TASK, open_queue, wake
 from lungnode.settings import Settings
 from worker.commitment import report_row
@@ -36,18 +38,18 @@ _TELL_S: Final = 3.0  # in which a locked database has to take note that we star
 _START_S: Final = 300.0  # a child that has not loaded its model by then is started again
 
 
-class StopFlag:
-    """A flag that the parent sets and its forked child reads."""
+class SharedFlag:
+    """A flag that parent and forked child share."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, 1)
 
     def __call__(self) -> bool:
-        """Tell whether the worker was asked to stop."""
+        """Tell whether it is set."""
         return self._shared[0] == 1
 
     def set(self, **_: Any) -> None:
-        """Ask it."""
+        """Set it, for good."""
         self._shared[0] = 1
 
 
@@ -58,11 +60,19 @@ def serve(settings: Settings, queue: str) -> int:
         UnusableError: The model cannot be used.
     """
     app = open_queue(settings)
-    stopping = StopFlag()
+    stopping, connected, loaded = SharedFlag(), SharedFlag(), SharedFlag()
     signals.worker_shutting_down.connect(stopping.set, weak=False)
     # With a receiver of this signal, Celery leaves the log alone.
     signals.setup_logging.connect(_keep_log, weak=False)
-    options = _analyses if queue == ANALYSIS_QUEUE else _deliveries
+    signals.worker_ready.connect(connected.set, weak=False)
+    awaited = {"the broker": connected}
+    if queue == ANALYSIS_QUEUE:
+        options = _analyses(app, settings, stopping, loaded)
+        awaited["the model, which is being loaded or cannot be used"] = loaded
+    else:
+        options = _deliveries(app, settings, stopping)
+    pulse = Pulse(settings.data, f"worker-{queue}")
+    Thread(target=_beat, args=(pulse, awaited, stopping), daemon=True).start()
     _quieten_celery()
     worker = app.Worker(
         queues=[queue],
@@ -71,13 +81,14 @@ def serve(settings: Settings, queue: str) -> int:
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
-        **options(app, settings, stopping),
+        **options,
     )
     started, stopped = (_teller(settings, f"application {word}", queue) for word in ("started", "stopped"))
     # A database that is away must not keep the worker from starting.
     signals.worker_ready.connect(lambda **_: Thread(target=started, daemon=True).start(), weak=False)
     worker.start()
     stopped()
+    pulse.end()
     return int(worker.exitcode or 0)
 
 
@@ -91,6 +102,13 @@ def _teller(settings: Settings, action: str, queue: str) -> Callable[[], None]:
         engine.dispose()
 
     return tell
+
+
+def _beat(pulse: Pulse, awaited: Mapping[str, SharedFlag], stopping: SharedFlag) -> None:
+    """Give signs of life until the worker stops; an analysis that hangs has a time limit of its own."""
+    while not stopping():
+        pulse.beat(waiting=next((what for what, has_come in awaited.items() if not has_come()), ""))
+        time.sleep(_LOOK_S)
 
 
 def _quieten_celery() -> None:
@@ -110,11 +128,11 @@ def _keep_log(**_: Any) -> None:
     pass
 
 
-def _analyses(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str, Any]:
+def _analyses(app: Celery, settings: Settings, stopping: SharedFlag, loaded: SharedFlag) -> dict[str, Any]:
     from lungnode.model_folder import SHIPPED_MODEL, describe_model  # noqa: PLC0415 - couriers need no model
 
     describe_model(settings.analysis.model or SHIPPED_MODEL)
-    child = _Child(app, settings, stopping)
+    child = _Child(app, settings, stopping, loaded)
     signals.worker_process_init.connect(child.start, weak=False)
     app.task(name=ANALYSE_TASK, shared=False)(child.analyse)
     app.conf.update(task_time_limit=settings.analysis.hard_limit_s, worker_proc_alive_timeout=_START_S)
@@ -124,8 +142,8 @@ def _analyses(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str, 
 class _Child:
     """The pool's only process, with its warm model."""
 
-    def __init__(self, app: Celery, settings: Settings, stopping: StopFlag) -> None:
-        self._app, self._settings, self._stopping = app, settings, stopping
+    def __init__(self, app: Celery, settings: Settings, stopping: SharedFlag, loaded: SharedFlag) -> None:
+        self._app, self._settings, self._stopping, self._loaded = app, settings, stopping, loaded
         self._analyst: Analyst | None = None
 
     def start(self, **_: Any) -> None:
@@ -138,6 +156,7 @@ class _Child:
         try:
             self._analyst = Analyst(node)
             self._analyst.warm_up()
+            self._loaded.set()
             # What stays for good is then not looked at again whenever a study's headers fill the memory.
             gc.freeze()
         except LungnodeError as error:
@@ -159,7 +178,7 @@ class _Child:
             analyst.judge_in_shadow()
 
 
-def _deliveries(app: Celery, settings: Settings, stopping: StopFlag) -> dict[str, Any]:
+def _deliveries(app: Celery, settings: Settings, stopping: SharedFlag) -> dict[str, Any]:
     node = Node(open_engine(settings.database), settings, stopping)
 
     def deliver(row_id: int) -> None:

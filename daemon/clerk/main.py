@@ -26,6 +26,7 @@ from db import audit, intake
 from db.models import AssociationRecord
 from db.session import open_engine, transaction, upgrade
 from lungnode.errors import UnavailableError
+from lungnode.pulse import Pulse
 from lungnode.queue import open_queue
 from lungnode.settings import Settings
 
@@ -55,6 +56,7 @@ class Clerk:
         self._indexer = Indexer(engine, settings)
         self._completer = Completer(engine, settings)
         self.is_asked = threading.Event()  # set when a round took commitment requests
+        self.pulse = Pulse(settings.data, "clerk")
         self._mirrored: dict[str, datetime] = {}  # associations and their lease, as the database has them
 
     def round(self) -> list[int]:
@@ -95,6 +97,7 @@ class Clerk:
     def _index(self, associations: Associations, now: datetime) -> None:
         waiting = [Received(path, each) for each in associations for path in each.files()]
         while waiting and not self._stop.is_set():
+            self.pulse.beat()
             batch, waiting = waiting[:BATCH], waiting[BATCH:]
             waiting = [*self._indexer.index(batch, now).left, *waiting]
 
@@ -147,7 +150,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     """
     engine = open_engine(settings.database)
     clerk, is_work_new = Clerk(engine, settings, stop), threading.Event()
-    _prepare(engine, settings, stop)
+    _prepare(engine, clerk.pulse, stop, settings.clerk.poll_s)
     # A broker that does not answer keeps a sweep waiting, never the index.
     with open_queue(settings) as app, ThreadPoolExecutor(4) as pool:
         desk = CommitmentDesk(engine, settings, stop.is_set, now_utc)
@@ -164,9 +167,11 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 with outage:
                     if clerk.round():
                         is_work_new.set()
+                clerk.pulse.beat(waiting=outage.sentence)
                 stop.wait(settings.clerk.poll_s)
         finally:
             audit.tell_activity(engine, "application stopped", "clerk", settings.receiver.ae_title, now_utc())
+            clerk.pulse.end()
             stop.set()
             is_work_new.set()
             clerk.is_asked.set()
@@ -221,7 +226,7 @@ def _delete_old_files(retention: Retention, settings: Settings, stop: threading.
             stop.wait(settings.retention.sweep_s)
 
 
-def _prepare(engine: Engine, settings: Settings, stop: threading.Event) -> None:
+def _prepare(engine: Engine, pulse: Pulse, stop: threading.Event, poll_s: float) -> None:
     outage = Outage()
     is_ready = False
     while not is_ready and not stop.is_set():
@@ -230,28 +235,29 @@ def _prepare(engine: Engine, settings: Settings, stop: threading.Event) -> None:
             is_ready = True
             _log.info("the clerk is ready")
         if not is_ready:
-            stop.wait(settings.clerk.poll_s)
+            pulse.beat(waiting=outage.sentence)
+            stop.wait(poll_s)
 
 
 class Outage:
     """Swallows UnavailableError, and logs when an outage begins, changes and ends."""
 
     def __init__(self) -> None:
-        self._sentence = ""
+        self.sentence = ""  # what is waited for; empty when nothing is
 
     def __enter__(self) -> None:
         """Begin an attempt."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         if error is None:
-            if self._sentence:
+            if self.sentence:
                 _log.info("work goes on")
-            self._sentence = ""
+            self.sentence = ""
             return False
         if isinstance(error, UnavailableError):
-            if str(error) != self._sentence:
+            if str(error) != self.sentence:
                 _log.error("waiting: %s", error)
-            self._sentence = str(error)
+            self.sentence = str(error)
             return True
         return False
 

@@ -13,6 +13,7 @@ from daemon.receiver.listening import Listeners, listen
 from daemon.receiver.process import DRAIN_S, serve_process
 from daemon.receiver.seats import Seats
 from daemon.receiver.signals import SignalQueue
+from lungnode.pulse import BEAT_S, Pulse
 from lungnode.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -59,11 +60,13 @@ class _Parent:
         self._lifeline, self._life = os.pipe()
         self._rows: dict[int, tuple[int, float]] = {}  # pid: row, start
         self._due: dict[int, float] = {}  # row: when to start it again
+        self._pulse = Pulse(settings.data, "receive")
 
     def run(self) -> None:
         for row in range(self._settings.receiver.processes):
             self._fork(row)
         while True:
+            self._beat()
             received = self._signals.wait(self._seconds_until_due())
             if received & {signal.SIGTERM, signal.SIGINT}:
                 break
@@ -86,8 +89,13 @@ class _Parent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         self._rows[pid] = (row, time.monotonic())
 
-    def _seconds_until_due(self) -> float | None:
-        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+    def _beat(self) -> None:
+        down = self._settings.receiver.processes - len(self._rows)
+        self._pulse.beat(waiting=f"{down} processes are down" if down else "")
+
+    def _seconds_until_due(self) -> float:
+        now = time.monotonic()
+        return max(0.0, min([now + BEAT_S, *self._due.values()]) - now)
 
     def _bury(self) -> None:
         while self._rows:
@@ -114,6 +122,7 @@ class _Parent:
 
     def _stop(self) -> None:
         logger.info("stopping: running transfers may finish for %.0f s", DRAIN_S)
+        self._pulse.end()
         self._listeners.close()
         self._pass_on(signal.SIGTERM)
         deadline = time.monotonic() + _KILL_AFTER_S

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, MetaData, create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.orm import Session
 
 from db.session import translated
@@ -114,7 +114,9 @@ def restore_dump(engine: Engine, folder: Path) -> None:
     """
     file = folder / dump_name(engine)
     if engine.dialect.name != SQLITE:
-        _run(engine, "pg_restore", "--single-transaction", "--exit-on-error", str(file))
+        # Functions outlive the tables that used them.
+        options = ("--single-transaction", "--exit-on-error", "--clean", "--if-exists")
+        _run(engine, "pg_restore", *options, str(file))
         return
     target = Path(str(engine.url.database))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -126,11 +128,12 @@ def restore_dump(engine: Engine, folder: Path) -> None:
 
 
 def drop_tables(engine: Engine) -> None:
-    """Remove all tables of the database."""
-    tables = MetaData()
-    with translated(engine):
-        tables.reflect(engine)
-        tables.drop_all(engine)
+    """Remove all tables of the database, and what depends on them."""
+    cascade = "" if engine.dialect.name == SQLITE else " CASCADE"
+    with translated(engine), engine.begin() as connection:
+        quote = engine.dialect.identifier_preparer.quote
+        for name in inspect(connection).get_table_names():
+            connection.execute(text(f"DROP TABLE IF EXISTS {quote(name)}{cascade}"))
 
 
 def _run(engine: Engine, tool: str, *arguments: str) -> None:

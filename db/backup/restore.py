@@ -10,14 +10,21 @@ from typing import Final
 from sqlalchemy import Engine
 
 from db.backup.copying import Folders, copy_file
-from db.backup.dump import check_tools, drop_tables, dump_name, is_empty, restore_dump
+from db.backup.dump import (
+    check_tools,
+    drop_tables,
+    dump_name,
+    is_empty,
+    restore_dump,
+    verify_dump,
+)
 from db.backup.named import named_files
 from db.backup.record import DATA, Record, name_of, read_record
 from db.backup.sums import SUMS_FILE, read_sums
 from db.backup.tree import REPLACED
 from db.backup.verify import damage_of, damage_of_sums
 from db.session import is_known, transaction, upgrade
-from db.work import ANALYSES, DELIVERIES, release_all
+from db.work import EVERY_WORK, release_all
 from lungnode.errors import UnavailableError, UnusableError
 
 _OURS: Final = "lock"  # of whoever restores
@@ -61,6 +68,7 @@ def restore_backup(
     """
     record = read_record(backup)
     _check(record, place.engine)
+    _check_dump(backup, record)
     if replace:
         _put_aside(place, now)
     _check_empty(place)
@@ -88,6 +96,15 @@ def _check(record: Record, engine: Engine) -> None:
             "install that version, then restore."
         )
     check_tools(engine)
+
+
+def _check_dump(backup: Path, record: Record) -> None:
+    wrong = verify_dump(backup / record.database)
+    if wrong:
+        raise UnusableError(
+            f"The database in {backup} cannot be restored ({wrong}): restore an older backup, or copy its "
+            "data/ by hand and run `lungnode studies reindex`, which finds studies, no labels, no models."
+        )
 
 
 def _check_empty(place: Place) -> None:
@@ -147,5 +164,5 @@ def _restore_one(source: Path, target: Path, digest: str, folders: Folders, path
 def _set_going(place: Place, restored: Restored, now: datetime) -> None:
     """Give back what was being worked on, and look for files that rows name."""
     with transaction(place.engine) as session:
-        restored.released = sum(release_all(session, work, now) for work in (ANALYSES, DELIVERIES))
+        restored.released = sum(release_all(session, work, now) for work in EVERY_WORK)
         restored.absent += [path for path, _ in named_files(session) if not (place.data / path).exists()]

@@ -12,6 +12,7 @@ from typing import Final
 import typer
 
 from lungnode.cli import settings_of
+from lungnode.pulse import Pulse
 from lungnode.settings import Settings, WebSettings
 from lungnode.supervisor import Role, Supervisor, sole_owner
 
@@ -36,7 +37,16 @@ def up(context: typer.Context) -> None:
         engine = open_engine(settings.database)
         upgrade(engine)
         engine.dispose()
-        Supervisor(_roles(settings)).run(stopping, _announcer(settings, address))
+        pulse = Pulse(settings.data, "up")
+        supervisor = Supervisor(_roles(settings))
+        announce = _announcer(settings, address)
+
+        def each_look() -> None:
+            announce()
+            pulse.beat(waiting=supervisor.waiting())
+
+        supervisor.run(stopping, each_look)
+        pulse.end()
     typer.echo("Lungnode has stopped.")
 
 
