@@ -20,6 +20,7 @@ NONE_SUCCEEDED: Final = Code("111245", "DCM", "No algorithms succeeded; without 
 ANALYSES: Final = Code("111065", "DCM", "Summary of Analyses")
 NOT_ATTEMPTED: Final = Code("111225", "DCM", "Not Attempted")
 COMMENT: Final = Code("121106", "DCM", "Comment")
+OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")
 CONCLUSION: Final = Code("121077", "DCM", "Conclusion")
 DEVICE: Final = Code("121007", "DCM", "Device")
 PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")

@@ -17,7 +17,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from db.models import DeliveryState
+from db.models import DeliveryState, Output
 from db.session import transaction
 from db.work import DELIVERIES, take_back
 from tests.couriers import (
@@ -80,6 +80,39 @@ def test_a_report_goes_in_the_best_class_that_the_peer_takes(
 
     assert (node.row(sr).state, node.row(sr).group) == (DeliveryState.STORED, group)
     assert [data for _, _, data in peer.stored] == [encoded(node, group)]
+
+
+def test_a_destination_says_which_class_of_report_it_prefers(courier: MakeCourier) -> None:
+    with pacs() as peer:
+        node, (sr,) = courier(dimse(peer.port, report_classes=("enhanced", "comprehensive-3d")), "sr-enh")
+        node.deliver(sr)
+
+    assert (node.row(sr).state, node.row(sr).group) == (DeliveryState.STORED, "sr-enh")
+    assert [data for _, _, data in peer.stored] == [encoded(node, "sr-enh")]
+
+
+def test_a_class_that_the_destination_does_not_list_is_not_sent(courier: MakeCourier) -> None:
+    with pacs(dict.fromkeys((Comprehensive3DSRStorage,), ALL)) as peer:
+        node, (sr,) = courier(dimse(peer.port, report_classes=("comprehensive", "enhanced")), "sr-comp")
+        node.deliver(sr)
+
+    assert (node.row(sr).state, peer.stored) == (DeliveryState.REFUSED, [])
+
+
+@pytest.mark.parametrize(("summary_page", "count"), [(True, 3), (False, 2)])
+def test_the_summary_page_goes_where_it_is_wanted(
+    courier: MakeCourier, summary_page: bool, count: int
+) -> None:
+    with pacs() as peer:
+        node, (sc,) = courier(dimse(peer.port, summary_page=summary_page), "sc", captures=3)
+        with transaction(node.engine) as session:
+            page = session.query(Output).filter_by(group="sc").first()
+            assert page is not None
+            page.is_summary = True
+        node.deliver(sc)
+
+    assert (node.row(sc).state, len(peer.stored)) == (DeliveryState.STORED, count)
+    assert (page.sop_instance_uid in {uid for uid, _, _ in peer.stored}) == summary_page
 
 
 def test_the_class_of_a_report_never_changes_once_it_was_sent(courier: MakeCourier) -> None:

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 from itertools import chain
+from typing import Final
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from db.models import Analysis, Delivery, DeliveryState, Study
-from lungnode.settings import Settings
+from lungnode.settings import SenderDestination, Settings
 from worker.parcel import Item, Parcel, groups_to_choose_from, recalled
 
-UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING)
+_DEFAULT: Final = SenderDestination(name="default", kind="sender")
+UNFINISHED: Final = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Load:
 
 
 def read_load(session: Session, settings: Settings, row: Delivery) -> Load:
-    """Read what is to be sent of a delivery that was claimed."""
+    """Read what is to be sent of a delivery that was claimed, as the settings in force want it."""
     after = select(Delivery).where(*beside(row), Delivery.id > row.id, Delivery.state.in_(UNFINISHED))
     followers = (_read_parcel(session, settings, each) for each in session.scalars(after))
     study = session.get_one(Study, session.get_one(Analysis, row.analysis_id).study_id)
@@ -46,10 +48,15 @@ def beside(row: Delivery) -> tuple[ColumnElement[bool], ...]:
 
 
 def _read_parcel(session: Session, settings: Settings, row: Delivery) -> Parcel:
-    outputs = session.get_one(Analysis, row.analysis_id).outputs
+    wanted = next((each for each in settings.destinations if each.name == row.destination), _DEFAULT)
+    outputs = [
+        output
+        for output in session.get_one(Analysis, row.analysis_id).outputs
+        if wanted.summary_page or not output.is_summary
+    ]
     negotiated = row.negotiated_at is not None
     choices = {}
-    for group in (row.group,) if negotiated else groups_to_choose_from(row.group):
+    for group in [row.group] if negotiated else groups_to_choose_from(row.group, wanted.report_classes):
         items = [
             Item(
                 path=settings.outputs / output.path,

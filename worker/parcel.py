@@ -1,24 +1,29 @@
 """What is sent to one destination, and how far it came."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from pydicom.filereader import read_file_meta_info
 
+from lungnode.settings import ReportClass
 from worker.answers import Answer, Meaning, outcome
 
-# The classes of the report, the most telling first: a destination gets the first that it takes.
-REPORT_GROUPS: Final = ("sr", "sr-comp", "sr-enh")
+# The group of each class of the report; the most telling first.
+REPORT_GROUPS: Final[dict[ReportClass, str]] = {
+    "comprehensive-3d": "sr",
+    "comprehensive": "sr-comp",
+    "enhanced": "sr-enh",
+}
 
 
-def groups_to_choose_from(group: str) -> tuple[str, ...]:
-    """Return what may be sent for a group: for a report that no class was chosen for, all its classes."""
+def groups_to_choose_from(group: str, classes: Sequence[ReportClass] = tuple(REPORT_GROUPS)) -> list[str]:
+    """Return what may be sent for a group: for a report that is not negotiated, one of these classes."""
     base, mark, character_set = group.partition("+")
-    if base not in REPORT_GROUPS:
-        return (group,)
-    return tuple(name + mark + character_set for name in REPORT_GROUPS)
+    if base not in REPORT_GROUPS.values():
+        return [group]
+    return [REPORT_GROUPS[name] + mark + character_set for name in classes]
 
 
 @dataclass(frozen=True)

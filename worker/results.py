@@ -21,10 +21,10 @@ from sqlalchemy.orm import Session
 from db.models import Analysis, Delivery, Output
 from db.work import Claim, finish
 from lungnode.durable import sync_folder
-from lungnode.settings import Destination
+from lungnode.settings import Destination, OutputKind
 from worker.outputs.compose import Composed
 from worker.outputs.header import SOURCE_CHARACTER_SET, encode
-from worker.parcel import groups_to_choose_from
+from worker.parcel import REPORT_GROUPS, groups_to_choose_from
 from worker.result import Verdict
 from worker.study import Revision
 
@@ -45,9 +45,19 @@ def wanted_groups(destination: Destination, verdict: Verdict) -> tuple[str, ...]
     if verdict is Verdict.NOT_APPLICABLE and not destination.not_applicable:
         return ()
     mark = SOURCE_CHARACTER_SET if destination.keep_character_set else ""
-    names = {"sr": "sr", "sc": "sc-multi" if destination.multi_frame else "sc", "pm": "pm"}
-    has_images = verdict not in (Verdict.NOT_APPLICABLE, Verdict.ERROR)
-    return tuple(names[kind] + mark for kind in destination.outputs if kind == "sr" or has_images)
+    names = {
+        "sr": REPORT_GROUPS[destination.report_classes[0]],
+        "sc": "sc-multi" if destination.multi_frame else "sc",
+    }
+    return tuple(names.get(kind, kind) + mark for kind in destination.outputs if _has(verdict, kind))
+
+
+def _has(verdict: Verdict, kind: OutputKind) -> bool:
+    if kind == "sr":
+        return True
+    if kind == "kos":  # where nothing was found, no slice is of interest
+        return verdict in (Verdict.POSITIVE, Verdict.UNDETERMINED)
+    return verdict not in (Verdict.NOT_APPLICABLE, Verdict.ERROR)
 
 
 def groups_to_compose(destinations: Iterable[Destination], verdict: Verdict) -> tuple[str, ...]:
@@ -81,6 +91,7 @@ def _stage_one(folder: Path, revision: Revision, composed: Composed) -> Output:
         sop_class_uid=str(composed.dataset.SOPClassUID),
         sop_instance_uid=uid,
         series_instance_uid=str(composed.dataset.SeriesInstanceUID),
+        is_summary=composed.is_summary,
         path=f"{revision.study_instance_uid}/{revision.revision}/{uid}.dcm",
         size=len(content),
         digest=sha256(content).hexdigest(),

@@ -10,6 +10,7 @@ from lungnode.settings.destinations import (
     DicomDestination,
     DicomObjects,
     OutputKind,
+    ReportClass,
     SenderDestination,
 )
 from lungnode.settings.node import Settings
@@ -40,6 +41,7 @@ __all__ = [
     "QueryModel",
     "ReceiverSettings",
     "ReceiverTls",
+    "ReportClass",
     "RetentionSettings",
     "Rule",
     "SenderDestination",

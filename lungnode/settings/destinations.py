@@ -4,10 +4,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from lungnode.settings.parts import Frozen
+from lungnode.settings.parts import Chosen, Frozen
 from lungnode.settings.peers import Peer
 
-OutputKind = Literal["sr", "sc", "pm"]
+OutputKind = Literal["sr", "sc", "pm", "kos"]
+ReportClass = Literal["comprehensive-3d", "comprehensive", "enhanced"]
 _KIND: Final = "dicom: by C-STORE; sender: by C-STORE to the peer that sent the study"
 
 
@@ -24,9 +25,14 @@ class Delivered(Frozen):
 class DicomObjects(Delivered):
     """A destination that keeps DICOM objects."""
 
-    outputs: tuple[OutputKind, ...] = Field(
-        ("sr", "sc"), description="what to send, in this order: sr, sc, pm"
+    outputs: Chosen[OutputKind] = Field(
+        ("sr", "sc"), description="what to send, in this order: sr, sc, pm, kos"
     )
+    report_classes: Chosen[ReportClass] = Field(
+        ("comprehensive-3d", "comprehensive", "enhanced"),
+        description="SR classes of the report: the first that is accepted is sent",
+    )
+    summary_page: bool = Field(True, description="begin the heatmaps with a summary page")
     multi_frame: bool = Field(False, description="one multi-frame Secondary Capture instead of single ones")
     keep_character_set: bool = Field(False, description="encode text as the source did, not as ISO_IR 192")
 

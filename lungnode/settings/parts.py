@@ -1,15 +1,28 @@
 """What the parts of the settings have in common."""
 
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 # Source: PS3.5 6.2, AE: 16 characters at most, no backslash, no control characters, not only spaces.
 AETitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
 Network = IPv4Network | IPv6Network
+
+
+T = TypeVar("T")
+
+
+def _all_different(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("each may be named once")
+    return values
+
+
+# A choice in an order: at least one, each once.
+Chosen = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_all_different)]
 
 
 class Frozen(BaseModel):

@@ -63,7 +63,7 @@ def doubled(engine: Engine, orthanc: Orthanc, study_instance_uid: str) -> Iterat
         for group, found in series.items():
             if len(found) != 1:
                 yield f"revision {row.revision} has {len(found)} series of {group}"
-        if row.deliveries and sum(group in REPORT_GROUPS for group in series) != 1:
+        if row.deliveries and sum(group in REPORT_GROUPS.values() for group in series) != 1:
             yield f"revision {row.revision} has no report, or several"
     held = Counter(
         (str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)) for ds in orthanc.instances(study_instance_uid)

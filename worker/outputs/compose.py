@@ -15,6 +15,7 @@ from lungnode.pixels import Gray
 from worker.outputs.capture import SUMMARY_NUMBER, Picture, compose_capture, compose_summary
 from worker.outputs.evidence import used_images
 from worker.outputs.header import KINDS, SOURCE_CHARACTER_SET, encode
+from worker.outputs.key_objects import compose_key_objects
 from worker.outputs.legend import annotate
 from worker.outputs.multiframe import compose_captures
 from worker.outputs.parametric import compose_map
@@ -38,6 +39,7 @@ class Composed:
 
     group: str
     dataset: Dataset
+    is_summary: bool = False  # the page in front of heatmaps
 
 
 def compose(
@@ -64,13 +66,17 @@ def compose(
     reports = [group for group in named if _base(group).startswith("sr")]
     composed = _compose_reports(finding, context, sources, reports)
     images = [group for group in named if group not in reports]
-    drawn = any(_base(group) in ("sc", "sc-multi") for group in images)
+    drawn = any(_is_heatmap(group) for group in images)
     pictures = draw_heatmaps(finding, context, sources, gray) if drawn else []
     for group in images:
-        for made in _compose_images(finding, context, sources, group, pictures):
+        for number, made in enumerate(_compose_images(finding, context, sources, group, pictures)):
             _set_character_set(made, sources, finding, group)
-            composed.append(Composed(group, made))
+            composed.append(Composed(group, made, is_summary=number == 0 and _is_heatmap(group)))
     return composed
+
+
+def _is_heatmap(group: str) -> bool:
+    return _base(group) in ("sc", "sc-multi")
 
 
 def _compose_reports(
@@ -104,6 +110,9 @@ def _compose_images(
     if base == "pm":
         made = compose_map(finding.slices, context, sources, group)
         return [made] if made else []
+    if base == "kos":
+        slices = reported_slices(finding, context, sources)
+        return [compose_key_objects(finding, slices, context, sources, group)] if slices else []
     if not pictures:
         return []
     summary = _compose_page(finding, context, pictures, group)
@@ -131,15 +140,22 @@ def draw_heatmaps(
     finding: StudyFinding, context: Context, sources: Mapping[str, Dataset], gray: GrayOf
 ) -> list[Picture]:
     """Return the reported slices, drawn, from top to bottom."""
+    return [_draw(item, context, sources, gray) for item in reported_slices(finding, context, sources)]
+
+
+def reported_slices(
+    finding: StudyFinding, context: Context, sources: Mapping[str, Dataset]
+) -> list[SliceFinding]:
+    """Return the slices that are shown, from top to bottom."""
     count = affordable(finding, context, sources)
     chosen = spread_highest([item.probability for item in finding.slices], count)
-    return [_draw(finding.slices[index], context, sources, gray) for index in chosen]
+    return [finding.slices[index] for index in chosen]
 
 
 def affordable(finding: StudyFinding, context: Context, sources: Mapping[str, Dataset]) -> int:
     """Return how many heatmaps are made: the set number, or what surely fits into their share of bytes."""
     matrices = {
-        (int(image.source.Rows), int(image.source.Columns)) for image in used_images(finding, sources)
+        (int(image.source.Rows), int(image.source.Columns)) for image in used_images(finding.slices, sources)
     }
     largest = max(rle_bound(rows, columns) for rows, columns in matrices)
     return min(context.heatmaps, max(1, HEATMAP_BYTES // largest))
@@ -157,6 +173,6 @@ def _set_character_set(
     made: Dataset, sources: Mapping[str, Dataset], finding: StudyFinding, group: str
 ) -> None:
     kept = group.endswith(SOURCE_CHARACTER_SET)
-    names = character_set(used_images(finding, sources)[0].source, made) if kept else UTF_8
+    names = character_set(used_images(finding.slices, sources)[0].source, made) if kept else UTF_8
     if names:
         made.SpecificCharacterSet = names

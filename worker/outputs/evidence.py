@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from worker.result import StudyFinding
+from worker.result import SliceFinding
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,16 @@ class UsedImage:
     frames: tuple[int, ...] = ()  # 1-based; empty for a single-frame image
 
 
-def used_images(finding: StudyFinding, sources: Mapping[str, Dataset]) -> list[UsedImage]:
-    """Return the images a finding stands on: its slices', or all of the sources when nothing was analysed.
+def used_images(slices: Sequence[SliceFinding], sources: Mapping[str, Dataset]) -> list[UsedImage]:
+    """Return the images of slices, or all of the sources when nothing was analysed.
 
     The order is that of the slices, else that of the UIDs: never that in which the images came.
     """
-    if not finding.slices:
+    if not slices:
         images = [uid for uid in sorted(sources) if "Rows" in sources[uid]]
         return [_used(uid, sources[uid], ()) for uid in images or sorted(sources)]
     frames: dict[str, list[int]] = {}
-    for item in finding.slices:
+    for item in slices:
         of_image = frames.setdefault(item.sop_instance_uid, [])
         if item.frame is not None:
             of_image.append(item.frame)

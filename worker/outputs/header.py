@@ -17,6 +17,7 @@ from pydicom.uid import (
     ComprehensiveSRStorage,
     EnhancedSRStorage,
     ExplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     ParametricMapStorage,
     SecondaryCaptureImageStorage,
@@ -55,6 +56,7 @@ KINDS: Final = {
     "sc": Kind(SecondaryCaptureImageStorage, "OT", 9002, "Lungnode heatmap"),
     "sc-multi": Kind(MultiFrameTrueColorSecondaryCaptureImageStorage, "OT", 9002, "Lungnode heatmap"),
     "pm": Kind(ParametricMapStorage, "OT", 9003, "Lungnode class activation"),
+    "kos": Kind(KeyObjectSelectionDocumentStorage, "KO", 9004, "Lungnode key images"),
 }
 
 

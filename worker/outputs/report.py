@@ -61,7 +61,7 @@ def compose_report(
 
     Evidence is every image the finding stands on.
     """
-    images = used_images(finding, sources)
+    images = used_images(finding.slices, sources)
     source = images[0].source
     report = header(source, context, group, number=1, key=())
     report.update(content(finding, context, images))
@@ -103,7 +103,7 @@ def _name_predecessors(report: Dataset, context: Context, group: str) -> None:
 def content(finding: StudyFinding, context: Context, images: Sequence[UsedImage]) -> Dataset:
     """Return the root content item: TID 1500 and what a reader should know beside it."""
     tree: Dataset = MeasurementReport(
-        observation_context=_observer(context),
+        observation_context=ObservationContext(observer_device_context=observer(context)),
         procedure_reported=codes.CT_PROCEDURE,
         imaging_measurements=[_measurement_group(finding, context, images)],
         title=codes.MEASUREMENT_REPORT,
@@ -122,7 +122,8 @@ def _text(name: Code, value: str) -> TextContentItem:
     return TextContentItem(name=name, value=value, relationship_type=RelationshipTypeValues.CONTAINS)
 
 
-def _observer(context: Context) -> ObservationContext:
+def observer(context: Context) -> ObserverContext:
+    """Return who found it: the device that this model makes."""
     device = DeviceObserverIdentifyingAttributes(
         uid=device_uid(context),
         name=MANUFACTURER,
@@ -130,10 +131,8 @@ def _observer(context: Context) -> ObservationContext:
         model_name=context.model_name,
         serial_number=context.model_digest,
     )
-    return ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=CodedConcept.from_code(codes.DEVICE), observer_identifying_attributes=device
-        )
+    return ObserverContext(
+        observer_type=CodedConcept.from_code(codes.DEVICE), observer_identifying_attributes=device
     )
 
 
