@@ -14,13 +14,15 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from db.models import (
     Analysis,
     AnalysisState,
+    AuditBatch,
     CommitmentRequest,
     CommitmentState,
     Delivery,
     DeliveryState,
+    ForwardState,
 )
 
-Row = type[Analysis] | type[Delivery] | type[CommitmentRequest]
+Row = type[Analysis] | type[Delivery] | type[CommitmentRequest] | type[AuditBatch]
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,16 @@ REPORTS: Final = Work(
     order=(CommitmentRequest.due_at, CommitmentRequest.id),
 )
 EVERY_WORK: Final = (ANALYSES, DELIVERIES, VERIFICATIONS, REPORTS)
+# Batches of the audit trail on their way to the syslog server: never given up.
+FORWARDS: Final = Work(
+    row=AuditBatch,
+    waiting=(ForwardState.PENDING,),
+    running=ForwardState.SENDING,
+    retry=ForwardState.PENDING,
+    exhausted="",
+    extra_claims=0,
+    order=(AuditBatch.id,),
+)
 
 
 @dataclass(frozen=True)

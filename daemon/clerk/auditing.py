@@ -1,10 +1,12 @@
-"""Keeps the audit trail: takes the receiver's alerts, encodes and chains what was recorded."""
+"""Keeps the audit trail: takes the receiver's alerts, chains and forwards what was recorded."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import Engine
 
 from daemon.clerk.alerts import AlertReader
+from daemon.clerk.forwarding import Forwarder
 from db.audit_chain import MOST, chain
 from db.session import transaction
 from lungnode.audit.message import Source
@@ -16,12 +18,13 @@ class Auditor:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
+        self._forwarder = Forwarder(engine, settings)
         self._alerts = AlertReader(engine, settings.alerts)
         told = settings.audit
         self._source = Source(told.source or settings.receiver.ae_title, told.site, told.patients)
 
-    def round(self, now: datetime) -> None:
-        """Take alerts, then chain everything that waits, a batch a transaction.
+    def round(self, clock: Callable[[], datetime], stopping: Callable[[], bool] = lambda: False) -> None:
+        """Take alerts, chain everything that waits, a batch a transaction, and send it.
 
         Raises:
             UnavailableError: The database is away.
@@ -30,5 +33,6 @@ class Auditor:
         is_more = True
         while is_more:
             with transaction(self._engine) as session:
-                batch = chain(session, self._source, now)
+                batch = chain(session, self._source, clock())
             is_more = batch is not None and len(batch.events) == MOST
+        self._forwarder.round(clock, stopping)

@@ -196,7 +196,7 @@ def _audit(auditor: Auditor, settings: Settings, stop: threading.Event) -> None:
     while not is_last:
         is_last = stop.wait(settings.clerk.sweep_s)
         with outage:
-            auditor.round(now_utc())
+            auditor.round(now_utc, stop.is_set)
 
 
 def _attend(

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from db.registry import model_in_use, place_of, shadow_model
 from db.session import is_current, open_engine, transaction
 from lungnode.broker import ping
+from lungnode.cli._audit_checks import check_syslog
 from lungnode.cli._certificates import check_certificates
 from lungnode.cli._check import Check, Status
 from lungnode.cli._fast import chosen
@@ -41,6 +42,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
         yield _runtime(settings)
     yield from _shadow(settings)
     yield from check_certificates(settings)
+    yield from check_syslog(settings)
     yield _receiver(settings, running=running)
     for destination in settings.destinations:
         if isinstance(destination, SenderDestination):

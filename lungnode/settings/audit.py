@@ -1,11 +1,11 @@
 """What the audit trail tells, and to whom."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from lungnode.settings.parts import Frozen
+from lungnode.settings.tls import PeerTls
 
 
 class SyslogSettings(Frozen):
@@ -14,22 +14,13 @@ class SyslogSettings(Frozen):
     host: str | None = Field(None, description="its address; empty: audit messages stay in the table")
     port: int = Field(6514, ge=1, le=65535, description="its port; 6514 is that of TLS, 514 that of UDP")
     transport: Literal["tls", "udp"] = Field("tls", description="tls (RFC 5425) or udp (RFC 5426)")
-    authorities: Path | None = Field(
-        None, description="PEM file of the authorities that sign its certificate; empty: the system's"
-    )
-    certificate: Path | None = Field(
-        None,
-        description="PEM file: our certificate towards it and those that lead to its authority; empty: none",
-    )
-    key: Path | None = Field(
-        None, description="PEM file of its private key, without password; empty: it is in `certificate`"
-    )
     timeout_s: float = Field(
         10.0, gt=0, description="seconds without an answer before an attempt is given up"
     )
     retry_max_s: float = Field(
         300.0, gt=0, description="longest wait before another attempt; the first is `clerk.sweep_s`"
     )
+    tls: PeerTls = PeerTls()
 
 
 class AuditSettings(Frozen):
