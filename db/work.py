@@ -4,9 +4,12 @@ Each change is one UPDATE whose WHERE clause is its proof, so it holds between p
 and on PostgreSQL. The caller owns the transaction.
 """
 
+import os
+import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Update, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -20,9 +23,11 @@ from db.models import (
     Delivery,
     DeliveryState,
     ForwardState,
+    Inquiry,
+    InquiryState,
 )
 
-Row = type[Analysis] | type[Delivery] | type[CommitmentRequest] | type[AuditBatch]
+Row = type[Analysis] | type[Delivery] | type[CommitmentRequest] | type[Inquiry] | type[AuditBatch]
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,16 @@ REPORTS: Final = Work(
     extra_claims=0,
     order=(CommitmentRequest.due_at, CommitmentRequest.id),
 )
-EVERY_WORK: Final = (ANALYSES, DELIVERIES, VERIFICATIONS, REPORTS)
+INQUIRIES: Final = Work(
+    row=Inquiry,
+    waiting=(InquiryState.PENDING,),
+    running=InquiryState.ASKING,
+    retry=InquiryState.PENDING,
+    exhausted=InquiryState.UNANSWERED,
+    extra_claims=0,
+    order=(Inquiry.due_at, Inquiry.id),
+)
+EVERY_WORK: Final = (ANALYSES, DELIVERIES, VERIFICATIONS, REPORTS, INQUIRIES)
 # Batches of the audit trail on their way to the syslog server: never given up.
 FORWARDS: Final = Work(
     row=AuditBatch,
@@ -95,6 +109,11 @@ class Claim:
     work: Work
     row_id: int
     owner: str  # unique to this claim, so that a message that came twice finds the row taken
+
+
+def new_owner() -> str:
+    """Return a name for one claim: who to look for, and different every time."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True)

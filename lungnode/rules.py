@@ -59,8 +59,8 @@ def keywords_of(rules: Iterable[Rule]) -> frozenset[str]:
 
 def _matches(rule: Rule, facts: Facts) -> bool:
     return (
-        _like(rule.calling_ae_title, facts.calling_ae_title)
-        and _like(rule.called_ae_title, facts.called_ae_title)
+        like(rule.calling_ae_title, facts.calling_ae_title)
+        and like(rule.called_ae_title, facts.called_ae_title)
         and _is_in(rule.network, facts.address)
         and all(
             _any_like(pattern, facts.attributes.get(keyword, ())) for keyword, pattern in rule.tags.items()
@@ -70,10 +70,11 @@ def _matches(rule: Rule, facts: Facts) -> bool:
 
 def _any_like(pattern: str, values: tuple[str, ...]) -> bool:
     # People type descriptions, so their case says nothing; an absent attribute is an empty one.
-    return any(_like(pattern.casefold(), value.casefold()) for value in values or ("",))
+    return any(like(pattern.casefold(), value.casefold()) for value in values or ("",))
 
 
-def _like(pattern: str, value: str) -> bool:
+def like(pattern: str, value: str) -> bool:
+    """Whether a value fits a pattern, in which * and ? stand for others."""
     # fnmatch gives brackets a meaning, and an AE title may hold them.
     expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     return re.fullmatch(expression, value, re.DOTALL) is not None

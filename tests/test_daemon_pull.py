@@ -20,8 +20,9 @@ from pydicom.uid import (
 from pynetdicom import evt
 from pynetdicom.events import EventHandlerType
 
+from daemon.pull.count import Missing
 from daemon.pull.retrieve import GET_MODELS, MOVE_MODELS, Suboperations, retrieving
-from daemon.pull.study import Fetched, fetch_instances, fetch_study, find_studies
+from daemon.pull.study import Fetched, fetch_missing, fetch_study, find_studies
 from daemon.receiver.spool import AssociationOutcome
 from lungnode.errors import SettingsError
 from lungnode.phantom import PhantomStudy, phantom_study
@@ -176,10 +177,11 @@ def test_single_instances_are_fetched_by_their_uids(
 ) -> None:
     pacs: DcmtkPacs | Orthanc = request.getfixturevalue(program)
     wanted = study.paths[2:5]
-    pairs = [(str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)) for ds in map(dcmread, wanted)]
+    series = str(dcmread(wanted[0]).SeriesInstanceUID)
+    missing = [Missing(series, 3, tuple(str(dcmread(path).SOPInstanceUID) for path in wanted))]
 
-    result = fetch_instances(
-        peer_of(pacs, "get"), Settings(data=tmp_path), StudyMatch(study.study_instance_uid), pairs
+    result = fetch_missing(
+        peer_of(pacs, "get"), Settings(data=tmp_path), StudyMatch(study.study_instance_uid), missing
     )
 
     assert result.count.completed == 3

@@ -21,6 +21,7 @@ from pydicom import dcmread
 from sqlalchemy import Engine, select
 
 from db.models import Analysis, AnalysisState, DeliveryState, Study
+from db.queries import get_study, list_instances
 from db.session import open_engine, transaction
 from lungnode.phantom import PhantomStudy, phantom_study
 from tests.nodes import children, command, lungnode, stop, variables, wait_for
@@ -35,8 +36,9 @@ port = {receiver}
 [clerk]
 poll_s = 0.2
 quiet_s = 2.0
-gap_quiet_s = 2.0
+gap_quiet_s = 60.0
 sweep_s = 1.0
+ask_after_s = 0.5
 [analysis]
 lease_s = 6.0
 [delivery]
@@ -47,6 +49,9 @@ name = "ORTHANC"
 ae_title = "ORTHANC"
 host = "127.0.0.1"
 port = {orthanc}
+query = "study_root"
+retrieve = "get"
+answers_for = ["ROUTER"]
 [[destinations]]
 name = "DOWN"
 ae_title = "DOWN"
@@ -221,6 +226,24 @@ def test_late_slices_make_a_second_report_that_names_the_first(
     named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
     assert [each.ReferencedSOPInstanceUID for each in named] == [first.SOPInstanceUID]
     assert "PredecessorDocumentsSequence" not in first
+
+
+def test_a_study_whose_sender_stops_half_way_is_fetched_from_the_pacs_and_analysed_once(
+    node: Node, phantom: Callable[[int], PhantomStudy]
+) -> None:
+    study = phantom(8)
+    node.orthanc.keep(*study.paths)
+
+    node.send(study.paths[:9], calling="ROUTER")
+    row = node.delivered(study.study_instance_uid)
+
+    assert row.completeness == f"complete: {SLICES} of {SLICES} by query at ORTHANC"
+    assert [each.revision for each in node.analyses(study.study_instance_uid)] == [1]
+    with transaction(node.engine) as session:
+        received = list_instances(session, get_study(session, study.study_instance_uid))
+    assert len(received) == SLICES
+    (report,) = node.orthanc.instances(study.study_instance_uid, "SR")
+    assert row.completeness in report.to_json()
 
 
 def test_a_destination_that_is_down_holds_up_nobody_and_gets_its_report_when_it_is_back(

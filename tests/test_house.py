@@ -11,7 +11,7 @@ import typer
 from pydantic import BaseModel
 
 import daemon
-from db.models import AnalysisState, CommitmentState, DeliveryState, StudyState
+from db.models import AnalysisState, CommitmentState, DeliveryState, InquiryState, StudyState
 from lungnode import cli
 from lungnode.settings import Settings
 from lungnode.tls import TlsTrouble
@@ -56,6 +56,7 @@ def test_every_setting_is_documented_in_its_own_words(name: str, description: st
         *(f"analysis `{s}`" for s in AnalysisState),
         *(f"delivery `{s}`" for s in DeliveryState),
         *(f"commitment `{s}`" for s in CommitmentState),
+        *(f"question `{s}`" for s in InquiryState),
     ],
 )
 def test_every_state_is_explained_to_the_operator(state: str) -> None:

@@ -11,12 +11,12 @@ from pynetdicom import build_context, build_role
 
 from db.models import CommitmentRequest, CommitmentState
 from db.session import transaction
-from db.work import REPORTS, Claim, Retry, claim, fail, finish
+from db.work import REPORTS, Claim, Retry, claim, fail, finish, new_owner
 from lungnode.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, Commitment, Reference, is_success
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.scu.association import associated, describe
 from worker.addressing import peer_titled
-from worker.hold import Node, kept, new_owner
+from worker.hold import Node, kept
 
 _LOG = logging.getLogger(__name__)
 _TRANSFER_SYNTAXES: Final[list[str | UID]] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]

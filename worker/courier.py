@@ -15,13 +15,13 @@ from sqlalchemy.orm import Session
 from db.deliveries import next_delivery
 from db.models import Delivery, DeliveryState
 from db.session import transaction
-from db.work import DELIVERIES, Claim, Retry, claim, fail, finish, give_back, note
+from db.work import DELIVERIES, Claim, Retry, claim, fail, finish, give_back, new_owner, note
 from lungnode.errors import LungnodeError, UnusableError
 from lungnode.settings import DicomDestination, Settings
 from worker.addressing import addressed, destination_named
 from worker.answers import Meaning
 from worker.destination import Line, StorageScp
-from worker.hold import Node, Stopped, kept, new_owner
+from worker.hold import Node, Stopped, kept
 from worker.load import UNFINISHED, Load, beside, read_load
 from worker.parcel import Parcel
 

@@ -1,14 +1,11 @@
 """What one worker process works with, and how it keeps hold of the row it works on."""
 
 import logging
-import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event, Thread
-from uuid import uuid4
 
 from sqlalchemy import Engine
 
@@ -38,11 +35,6 @@ class Node:
     settings: Settings
     stopping: Callable[[], bool]  # True once the process was asked to stop
     clock: Callable[[], datetime] = utc_now
-
-
-def new_owner() -> str:
-    """Return a name for one claim: who to look for, and different every time."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
 @contextmanager

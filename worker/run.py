@@ -15,7 +15,7 @@ from db import audit
 from db.models import Analysis, AnalysisState
 from db.registry import model_in_use
 from db.session import transaction
-from db.work import ANALYSES, Claim, Retry, claim, fail, give_back, most_urgent
+from db.work import ANALYSES, Claim, Retry, claim, fail, give_back, most_urgent, new_owner
 from lungnode.audit.events import Happening, Process, program
 from lungnode.audit.message import Participant
 from lungnode.loading import Images, read_grays, read_images
@@ -24,7 +24,7 @@ from lungnode.rules import destinations_of
 from lungnode.runtime import Model, open_model
 from worker.analysis import Seen, analyse
 from worker.conduct import Conduct, Stopwatch
-from worker.hold import Node, Stopped, kept, new_owner
+from worker.hold import Node, Stopped, kept
 from worker.making import compose_results, failed_finding, gray_of
 from worker.models import Loader, WarmModel
 from worker.result import StudyFinding, Verdict

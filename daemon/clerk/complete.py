@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from daemon.clerk.ask import Case, Inquiries, Questions
 from daemon.clerk.completeness import Evidence, Judgement, Quiet, Slice, evidence_of, judge
 from daemon.clerk.plan import ANALYSED_CLASSES
-from db import intake
+from db import inquiries, intake
 from db.models import Study, StudyState
 from db.session import transaction
 from lungnode.rules import rule_named
@@ -26,6 +27,7 @@ class Completer:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
+        self._questions = Questions(settings)
         self._evidence: dict[int, tuple[int, Evidence]] = {}  # by study: its newest instance, what they said
 
     def complete_studies(self, now: datetime) -> list[int]:
@@ -39,33 +41,43 @@ class Completer:
             intake.serialise(session)
             receiving = intake.receiving_studies(session)
             open_uids = intake.open_study_uids(session, now) if receiving else set()
+            asked = self._questions.asked(session) if receiving else {}
             for study, newest in receiving:
-                is_open = study.study_instance_uid in open_uids
-                judgement = self._judge(session, study, newest, is_open=is_open, now=now)
+                if study.study_instance_uid in open_uids:
+                    continue
+                judgement = self._judge(session, study, newest, asked, now)
                 if judgement.is_complete:
                     queued += self._complete(session, study, judgement.note, now)
         self._forget({study.id for study, _ in receiving})
         return queued
 
     def _judge(
-        self, session: Session, study: Study, newest: int, *, is_open: bool, now: datetime
+        self, session: Session, study: Study, newest: int, asked: Inquiries, now: datetime
     ) -> Judgement:
+        """Judge a study that nobody sends at the moment."""
+        rule = rule_named(self._settings, study.rule)
+        normal = timedelta(seconds=rule.quiet_s or self._settings.clerk.quiet_s)
+        lacking = max(normal, timedelta(seconds=self._settings.clerk.gap_quiet_s))
+        told, is_asking = self._questions.consult(session, Case(study, newest, normal), asked, now)
+        evidence = replace(self._read(session, study, newest), told=told, is_asking=is_asking)
+        return judge(
+            evidence, is_open=False, changed_at=study.changed_at, now=now, quiet=Quiet(normal, lacking)
+        )
+
+    def _read(self, session: Session, study: Study, newest: int) -> Evidence:
+        """Return what the study's instances say."""
         seen, evidence = self._evidence.get(study.id, (None, Evidence()))
-        if seen != newest and not is_open:
+        if seen != newest:
             evidence = replace(
                 evidence_of(_slices(intake.geometry_rows(session, study.id))),
                 is_multi_frame=intake.has_multi_frame(session, study.id),
             )
             self._evidence[study.id] = (newest, evidence)
-        rule = rule_named(self._settings, study.rule)
-        normal = timedelta(seconds=rule.quiet_s or self._settings.clerk.quiet_s)
-        lacking = max(normal, timedelta(seconds=self._settings.clerk.gap_quiet_s))
-        return judge(
-            evidence, is_open=is_open, changed_at=study.changed_at, now=now, quiet=Quiet(normal, lacking)
-        )
+        return evidence
 
     def _complete(self, session: Session, study: Study, note: str, now: datetime) -> list[int]:
         rule = rule_named(self._settings, study.rule)
+        inquiries.close(session, study, now)
         slices = intake.slices_of(session, study.id, ANALYSED_CLASSES)
         if study.revision and not slices.is_new and (intake.is_analysed(session, study) or not rule.analyse):
             intake.close_study(session, study)  # what came was here before, and its result stands

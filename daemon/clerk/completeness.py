@@ -13,6 +13,7 @@ from lungnode.geometry import Geometry, geometry
 from lungnode.headers import Orientation, SliceHeader, Vector
 
 VOLUME: Final = 3  # slices of one series from which on increments can be compared
+_NAME_LENGTH: Final = 64  # of a peer; notes have 255 characters
 _PARALLEL: Final = 3  # decimals of the direction cosines within which slices are parallel
 
 
@@ -28,24 +29,44 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What the source of a study answered after the study's newest instance had come."""
+
+    peer: str  # its name
+    present: int  # CT images that are here
+    expected: int  # that the peer has
+
+    def __str__(self) -> str:
+        return f"{self.present} of {self.expected} by query at {self.peer[:_NAME_LENGTH]}"
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What a study's instances say about its completeness."""
+    """What is known about the completeness of a study: its instances say it, and perhaps its source."""
 
     present: int = 0  # instances of acquisitions whose count is known
     expected: int | None = None  # their count after Images in Acquisition; None when it is not known of all
     gaps: int = 0  # slices missing between the first and the last of their stack
     is_volume: bool = False
     is_multi_frame: bool = False  # an image holds several slices, whose positions are not known here
+    told: Told | None = None
+    is_asking: bool = False  # the source has not answered yet
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether Images in Acquisition says that every acquisition is whole."""
+        return self.expected is not None and self.present == self.expected
 
     @property
     def is_proven(self) -> bool:
-        """Whether every acquisition is whole."""
-        return self.expected is not None and self.present == self.expected
+        """Whether a count is reached: the source's, which knows all series, else that of the acquisitions."""
+        return self.is_counted if self.told is None else self.told.present == self.told.expected
 
     @property
     def is_lacking(self) -> bool:
         """Whether something is known to be missing."""
-        return self.gaps > 0 or (self.expected is not None and self.present < self.expected)
+        is_short = self.told is not None and self.told.present < self.told.expected
+        return is_short or self.gaps > 0 or (self.expected is not None and self.present < self.expected)
 
 
 @dataclass(frozen=True)
@@ -71,11 +92,12 @@ def judge(
     """Say whether a study is complete.
 
     A proven count needs no quiet period. No gap proves nothing, for every beginning of a study has none: a
-    gap only lengthens the wait.
+    gap only lengthens the wait. A source that is being asked may know of more series than those that came, so
+    its answer is waited for; the quiet period goes on meanwhile.
     """
     if is_open:
         return Judgement(is_complete=False)
-    if evidence.is_proven and not evidence.gaps:
+    if evidence.is_proven and not evidence.is_lacking and not evidence.is_asking:
         return Judgement(is_complete=True, note=note_of(evidence))
     ready_at = changed_at + (quiet.lacking if evidence.is_lacking else quiet.normal)
     if now < ready_at:
@@ -85,13 +107,16 @@ def judge(
 
 def note_of(evidence: Evidence) -> str:
     """Return what was known, in the words that the report repeats."""
-    gaps = f"{evidence.gaps} gap{'' if evidence.gaps == 1 else 's'}" if evidence.gaps else ""
-    count = f"{evidence.present} of {evidence.expected}" if evidence.expected is not None else ""
+    counts = [str(evidence.told)] if evidence.told else []
+    if evidence.expected is not None and not (evidence.told and evidence.is_counted):
+        source = " by Images in Acquisition" if evidence.told else ""
+        counts.append(f"{evidence.present} of {evidence.expected}{source}")
     if evidence.is_lacking:
+        gaps = [f"{evidence.gaps} gap{'' if evidence.gaps == 1 else 's'}"] if evidence.gaps else []
         word = "complete" if evidence.is_proven else "incomplete"
-        return f"{word}: {', '.join(part for part in (count, gaps) if part)}"
+        return f"{word}: {', '.join([*counts, *gaps])}"
     if evidence.is_proven:
-        return f"complete: {count}"
+        return f"complete: {counts[0]}"
     if evidence.is_volume:
         return "quiet: no gaps"
     return "quiet: multi-frame" if evidence.is_multi_frame else "quiet: not a volume"

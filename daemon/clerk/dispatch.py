@@ -43,8 +43,8 @@ class Dispatcher:
             UnavailableError: The database is away.
         """
         deliveries, analyses = self._settings.delivery.max_attempts, self._settings.analysis.max_attempts
-        limits = {work.ANALYSES: analyses, work.DELIVERIES: deliveries}
-        limits |= dict.fromkeys((work.VERIFICATIONS, work.REPORTS), deliveries)
+        limits = {work.ANALYSES: analyses, work.INQUIRIES: self._settings.clerk.ask_attempts}
+        limits |= dict.fromkeys((work.DELIVERIES, work.VERIFICATIONS, work.REPORTS), deliveries)
         with transaction(self._engine) as session:
             for table, attempts in limits.items():
                 for row_id in work.take_back(session, table, now, attempts):

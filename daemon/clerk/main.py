@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from daemon.clerk import spool
+from daemon.clerk.ask import may_ask
 from daemon.clerk.auditing import Auditor
 from daemon.clerk.commitment import take_messages
 from daemon.clerk.complete import Completer
@@ -19,6 +20,7 @@ from daemon.clerk.desk import CommitmentDesk
 from daemon.clerk.dispatch import Dispatcher
 from daemon.clerk.files import writing_to
 from daemon.clerk.index import BATCH, Indexer
+from daemon.clerk.inquire import Inquirer
 from daemon.clerk.plan import Received
 from daemon.clerk.retention import Retention
 from daemon.clerk.spool import Association
@@ -152,13 +154,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clerk, is_work_new = Clerk(engine, settings, stop), threading.Event()
     _prepare(engine, clerk.pulse, stop, settings.clerk.poll_s)
     # A broker that does not answer keeps a sweep waiting, never the index.
-    with open_queue(settings) as app, ThreadPoolExecutor(4) as pool:
+    with open_queue(settings) as app, ThreadPoolExecutor(5) as pool:
         desk = CommitmentDesk(engine, settings, stop.is_set, now_utc)
         beside = (
             pool.submit(_sweep, Dispatcher(engine, settings, app), settings, stop, is_work_new),
             pool.submit(_audit, Auditor(engine, settings), settings, stop),
             pool.submit(_attend, desk, settings, stop, clerk.is_asked, is_work_new),
             pool.submit(_delete_old_files, Retention(engine, settings), settings, stop),
+            pool.submit(_inquire, Inquirer(engine, settings, now_utc), settings, stop),
         )
         outage = Outage()
         audit.tell_activity(engine, "application started", "clerk", settings.receiver.ae_title, now_utc())
@@ -224,6 +227,16 @@ def _delete_old_files(retention: Retention, settings: Settings, stop: threading.
             is_more = bool(retention.sweep(now_utc()))
         if not is_more:
             stop.wait(settings.retention.sweep_s)
+
+
+def _inquire(inquirer: Inquirer, settings: Settings, stop: threading.Event) -> None:
+    outage = Outage()
+    while may_ask(settings) and not stop.is_set():
+        with outage:
+            inquirer.round()
+        stop.wait(settings.clerk.poll_s)
+    stop.wait()
+    inquirer.stop()
 
 
 def _prepare(engine: Engine, pulse: Pulse, stop: threading.Event, poll_s: float) -> None:

@@ -1,14 +1,14 @@
 """Fetches the CT series of a study, or single instances of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Final
 
+from daemon.pull.count import Missing
 from daemon.pull.retrieve import Progress, Retriever, Suboperations, retrieving
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.scu.association import describe
-from lungnode.scu.find import Query, SeriesMatch, StudyMatch, querying
+from lungnode.scu.find import SeriesMatch, StudyMatch, is_ct, querying
 from lungnode.settings import Peer, Settings
 
 _BATCH: Final = 100  # instances named in one request; each takes 65 bytes
@@ -48,7 +48,7 @@ def fetch_study(peer: Peer, settings: Settings, study: StudyMatch, progress: Pro
     fetched = Fetched(study)
     try:
         with querying(peer, _ae_title(peer, settings)) as query:
-            series = _some(ct_series(query, study), peer)
+            series = _some(query.series(study.study_instance_uid, study.patient_id), peer)
         with retrieving(peer, settings) as retriever:
             for each in series:
                 keys = _keys(peer, study, each.series_instance_uid)
@@ -58,33 +58,29 @@ def fetch_study(peer: Peer, settings: Settings, study: StudyMatch, progress: Pro
     return fetched
 
 
-def fetch_instances(
-    peer: Peer, settings: Settings, study: StudyMatch, missing: Iterable[tuple[str, str]]
-) -> Fetched:
-    """Have a peer send single instances of a study: pairs of Series and SOP Instance UID.
+def fetch_missing(peer: Peer, settings: Settings, study: StudyMatch, missing: Sequence[Missing]) -> Fetched:
+    """Have a peer send the images that are missing, or all of a series where it does not tell which ones.
 
     Raises:
         LungnodeError: As `retrieving` and the retrievals raise it.
     """
     fetched = Fetched(study)
     with retrieving(peer, settings) as retriever:
-        for series_uid, pairs in groupby(sorted(missing), key=lambda pair: pair[0]):
-            for batch in _batches([uid for _, uid in pairs]):
-                keys = _keys(peer, study, series_uid) | {"SOPInstanceUID": "\\".join(batch)}
-                fetched = _with(fetched, retriever, "IMAGE", keys, _no_progress)
+        for each in missing:
+            keys = _keys(peer, study, each.series_instance_uid)
+            if not each.sop_instance_uids:
+                fetched = _with(fetched, retriever, "SERIES", keys, _no_progress)
+            for batch in _batches(each.sop_instance_uids):
+                named = keys | {"SOPInstanceUID": "\\".join(batch)}
+                fetched = _with(fetched, retriever, "IMAGE", named, _no_progress)
     return fetched
 
 
-def ct_series(query: Query, study: StudyMatch) -> list[SeriesMatch]:
-    """Return the CT series of a study, also those that tell no modality."""
-    found = query.series(study.study_instance_uid, study.patient_id)
-    return [each for each in found if each.modality in ("CT", "") and each.series_instance_uid]
-
-
 def _some(series: list[SeriesMatch], peer: Peer) -> list[SeriesMatch]:
-    if not series:
+    found = [each for each in series if is_ct(each)]
+    if not found:
         raise UnusableError(f"{describe(peer)} has no CT series of this study.")
-    return series
+    return found
 
 
 def _with(

@@ -5,6 +5,7 @@ from db.models.audit import AuditBatch, AuditEvent, ForwardState
 from db.models.base import Base, UtcDateTime
 from db.models.changes import Correction, Erasure, Withdrawal
 from db.models.commitment import CommitmentRequest, CommitmentState, CommitmentStudy
+from db.models.inquiries import Inquiry, InquiryKind, InquiryState
 from db.models.labels import Label, LabelSource, LabelValue, TestSet, TestSetMember
 from db.models.registry import ModelState, RegisteredModel, ShadowResult
 from db.models.studies import (
@@ -37,6 +38,9 @@ __all__ = [
     "Disposition",
     "Erasure",
     "ForwardState",
+    "Inquiry",
+    "InquiryKind",
+    "InquiryState",
     "Instance",
     "Label",
     "LabelSource",

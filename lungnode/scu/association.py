@@ -1,5 +1,6 @@
 """Associations that we open: every step has the peer's time limit, every failure is a sentence."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
@@ -80,6 +81,14 @@ def associated(
             yield association
         finally:
             _end(association)
+
+
+def abort_all() -> None:
+    """Abort every association of this process, which stops; whoever waits for an answer gets none."""
+    for thread in threading.enumerate():
+        if isinstance(thread, Association) and thread.is_established:
+            thread.abort()
+            thread.dimse.msg_queue.put((None, None))  # pynetdicom wakes nobody when the abort is our own
 
 
 def echo(peer: Peer, calling_ae_title: str) -> None:

@@ -82,7 +82,7 @@ class Query:
     """
 
     def __init__(self, peer: Peer, association: Association) -> None:
-        self._peer = peer
+        self.peer = peer
         self._association = association
 
     def studies(self, keys: Mapping[str, str]) -> list[StudyMatch]:
@@ -105,16 +105,16 @@ class Query:
 
     def _above(self, study_instance_uid: str, patient_id: str) -> dict[str, str]:
         above = {"StudyInstanceUID": study_instance_uid}
-        return above | {"PatientID": patient_id} if self._peer.query == "patient_root" else above
+        return above | {"PatientID": patient_id} if self.peer.query == "patient_root" else above
 
     def _matches(self, level: str, wanted: Mapping[str, str]) -> list[Dataset]:
         """Return what the peer answers, without what it was not asked for."""
-        deadline = monotonic() + _PATIENCE * self._peer.timeout_s
+        deadline = monotonic() + _PATIENCE * self.peer.timeout_s
         found: list[Dataset] = []
         for status, identifier in self._ask(identifier_of(level, wanted)):
             if status not in _PENDING:
                 if status != 0:
-                    raise _refusal(self._peer, status)
+                    raise _refusal(self.peer, status)
                 break
             if identifier is None:
                 raise self._cut_off(UnusableError, "answered what cannot be read to a C-FIND")
@@ -126,18 +126,18 @@ class Query:
         return [each for each in found if _is_asked_for(each, wanted)]
 
     def _ask(self, identifier: Dataset) -> Iterator[tuple[int | None, Dataset | None]]:
-        model = FIND_MODELS[self._peer.query]
+        model = FIND_MODELS[self.peer.query]
         try:
             answers = self._association.send_c_find(identifier, model, priority=0)
             for status, found in answers:
                 yield status.get("Status"), found
         except (RuntimeError, ValueError) as error:  # the association ended, or nothing was accepted
-            raise UnavailableError(f"{describe(self._peer)} ended the association.") from error
+            raise UnavailableError(f"{describe(self.peer)} ended the association.") from error
 
     def _cut_off(self, kind: type[LungnodeError], what: str) -> LungnodeError:
         # Whatever still comes would be taken for the answer to the next question.
         self._association.abort()
-        return kind(f"{describe(self._peer)} {what}.")
+        return kind(f"{describe(self.peer)} {what}.")
 
 
 @contextmanager
@@ -157,6 +157,11 @@ def querying(peer: Peer, calling_ae_title: str) -> Iterator[Query]:
     _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
     with associated(peer, calling_ae_title, [build_context(FIND_MODELS[peer.query])]) as association:
         yield Query(peer, association)
+
+
+def is_ct(series: SeriesMatch) -> bool:
+    """Whether a series may hold CT images: its modality says so, or nothing."""
+    return series.modality in ("CT", "") and bool(series.series_instance_uid)
 
 
 def identifier_of(level: str, values: Mapping[str, str]) -> Dataset:

@@ -1,7 +1,7 @@
 """What the parts of the settings have in common."""
 
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -10,6 +10,7 @@ AETitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
 Network = IPv4Network | IPv6Network
+Asking = Literal["no", "count", "fetch"]
 
 
 T = TypeVar("T")

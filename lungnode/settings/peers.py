@@ -9,6 +9,7 @@ from lungnode.settings.tls import PeerTls
 
 QueryModel = Literal["none", "study_root", "patient_root"]
 Retrieval = Literal["none", "move", "get"]
+Series = Literal["all", "begun"]
 
 
 class Peer(Frozen):
@@ -34,5 +35,11 @@ class Peer(Frozen):
     )
     retrieve_timeout_s: float = Field(
         300.0, gt=0, description="seconds that a retrieval may be silent; tapes are slow"
+    )
+    answers_for: tuple[str, ...] = Field(
+        (), description="patterns (* and ?) of other AE titles whose studies it has"
+    )
+    series: Series = Field(
+        "all", description="CT series that must be there: all it has, or those begun: an image of them came"
     )
     tls: PeerTls | None = None  # a table, even an empty one: its port is encrypted

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lungnode.settings.parts import Frozen, Network
+from lungnode.settings.parts import Asking, Frozen, Network
 
 
 class Rule(Frozen):
@@ -19,6 +19,7 @@ class Rule(Frozen):
     destinations: tuple[str, ...] | None = Field(None, description="destination names; empty: all of them")
     priority: int = Field(5, ge=0, le=9, description="0 first, 9 last")
     quiet_s: float | None = Field(None, gt=0, description="quiet period instead of the clerk's")
+    ask: Asking | None = Field(None, description="whether its source is asked, instead of the clerk's")
     retention_days: int | None = Field(
         None, ge=0, description="days to keep files, instead of retention.days; 0: for ever"
     )

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from lungnode.settings.parts import Frozen
+from lungnode.settings.parts import Asking, Frozen
 
 
 class ClerkSettings(Frozen):
@@ -17,6 +17,14 @@ class ClerkSettings(Frozen):
     )
     gap_quiet_s: float = Field(120.0, gt=0, description="the same for a study with gaps or a missing count")
     sweep_s: float = Field(5.0, gt=0, description="seconds between two looks for due and abandoned rows")
+    ask: Asking = Field(
+        "fetch",
+        description="no; count: ask a study's source how many images it has; fetch: fetch missing ones, too",
+    )
+    ask_after_s: float = Field(
+        5.0, ge=0, description="seconds without a new instance before a study's source is asked"
+    )
+    ask_attempts: int = Field(3, ge=1, description="times that a source is asked, or fetched from, in vain")
 
 
 class AnalysisSettings(Frozen):
