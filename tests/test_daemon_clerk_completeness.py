@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from daemon.clerk.completeness import Evidence, Quiet, Slice, evidence_of, judge, note_of
+from daemon.clerk.completeness import Evidence, Quiet, Slice, Told, evidence_of, judge, note_of
 from daemon.clerk.header import read_header
 from lungnode.headers import Orientation, Vector
 from tests.spooling import NOON
@@ -60,6 +60,53 @@ def test_a_study_that_waits_knows_until_when() -> None:
 def test_what_is_missing_lengthens_the_wait_and_is_told(evidence: Evidence, note: str) -> None:
     assert judged(evidence, 119) == (False, "")
     assert judged(evidence, 120) == (True, note)
+
+
+ALL = Told("PACS", present=148, expected=148)
+SOME = Told("PACS", present=100, expected=148)
+
+
+def test_the_count_of_the_source_needs_no_quiet_period() -> None:
+    evidence = Evidence(is_volume=True, told=ALL)
+
+    assert judged(evidence, 0) == (True, "complete: 148 of 148 by query at PACS")
+    assert judged(evidence, 1_000_000, is_open=True) == (False, "")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "note"),
+    [
+        (Evidence(told=SOME, is_volume=True), "incomplete: 100 of 148 by query at PACS"),
+        (replace(WHOLE, told=SOME), "incomplete: 100 of 148 by query at PACS"),
+        (Evidence(told=ALL, gaps=2), "complete: 148 of 148 by query at PACS, 2 gaps"),
+        (
+            Evidence(present=140, expected=150, told=SOME, gaps=1),
+            "incomplete: 100 of 148 by query at PACS, 140 of 150 by Images in Acquisition, 1 gap",
+        ),
+        (
+            Evidence(present=148, expected=150, told=ALL),
+            "complete: 148 of 148 by query at PACS, 148 of 150 by Images in Acquisition",
+        ),
+    ],
+    ids=["more at the source", "more series there", "gaps", "all counts", "acquisition cut off"],
+)
+def test_what_the_source_knows_lengthens_the_wait_and_is_told(evidence: Evidence, note: str) -> None:
+    assert judged(evidence, 119) == (False, "")
+    assert judged(evidence, 120) == (True, note)
+
+
+def test_a_count_of_acquisitions_waits_for_the_source_but_not_longer_than_the_quiet_period() -> None:
+    evidence = replace(WHOLE, is_asking=True)
+
+    assert judged(evidence, 29.9) == (False, "")
+    assert judged(evidence, 30) == (True, "complete: 148 of 148")
+
+
+def test_a_note_fits_its_column_whatever_the_peer_is_called() -> None:
+    told = Told("P" * 300, present=100_000, expected=100_001)
+    evidence = Evidence(present=100_000, expected=100_001, gaps=10_000, told=told)
+
+    assert len(note_of(evidence)) <= 255
 
 
 def test_a_study_without_a_volume_is_only_quiet() -> None:

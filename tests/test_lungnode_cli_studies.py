@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from db.models import Analysis, AnalysisState, Delivery, DeliveryState
+from db.models import Analysis, AnalysisState, Delivery, DeliveryState, Inquiry, InquiryKind, InquiryState
 from db.session import open_engine, transaction, upgrade
 from lungnode.settings import Settings
-from tests.spooling import STUDY, ClerkNode, ct, slices
+from tests.spooling import NOON, STUDY, ClerkNode, ct, slices
 
 
 @pytest.fixture
@@ -55,6 +55,21 @@ def test_the_list_is_one_json_document_or_a_table_with_whole_uids(node: ClerkNod
     assert (study["study_instance_uid"], study["instances"], study["verdict"]) == (STUDY, 5, "positive")
     assert STUDY in table
     assert "positive 0.930" in table
+
+
+def test_what_the_source_was_asked_is_shown(node: ClerkNode) -> None:
+    answer = {"state": InquiryState.ANSWERED, "present": 4, "expected": 9, "newest": 1, "revision": 1}
+    with transaction(node.engine) as session:
+        for kind, more in ((InquiryKind.COUNT, answer), (InquiryKind.FETCH, {"reason": "It [hung up]."})):
+            values = {"newest": 1, "revision": 1, **more}
+            session.add(Inquiry(study_id=1, kind=kind, peer="PACS", due_at=NOON, created_at=NOON, **values))
+
+    shown = lungnode(node, "studies", "show", STUDY).stdout
+    document = json.loads(lungnode(node, "studies", "show", STUDY, "--json").stdout)
+
+    assert "PACS was asked how many images it has: answered, 4 of 9 were here." in shown
+    assert "PACS was asked for the missing images: pending. It [hung up]." in shown
+    assert [each["expected"] for each in document["questions"]] == [9, None]
 
 
 def test_an_unknown_state_is_wrong_use(node: ClerkNode) -> None:

@@ -18,6 +18,7 @@ from lungnode.cli.study_views import (
     commitment_record,
     print_list,
     print_study,
+    question_record,
     series_record,
     study_record,
     summary_record,
@@ -81,8 +82,9 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 @studies.command()
 def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
-    """Show a study: its series, completeness, labels, analyses, results and deliveries."""
+    """Show a study: its series, completeness, questions, labels, analyses, results and deliveries."""
     from db.commitments import list_requests  # noqa: PLC0415 - when called
+    from db.inquiries import list_inquiries  # noqa: PLC0415 - when called
     from db.labels import described, opinion_of  # noqa: PLC0415 - when called
     from db.queries import get_study, list_noted, list_series  # noqa: PLC0415 - when called
     from db.retention import reasons_to_keep  # noqa: PLC0415 - when called
@@ -97,6 +99,7 @@ def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
             "series": [series_record(series) for series in list_series(session, study)],
             "notes": [{"path": i.path, "disposition": i.disposition, "note": i.note} for i in noted],
             "labels": [described(opinion_of(label)) for label in study.labels],
+            "questions": [question_record(row) for row in list_inquiries(session, study)],
             "commitments": [commitment_record(row) for row in list_requests(session, study_instance_uid=uid)],
             "analyses": [analysis_record(analysis, attempts) for analysis in study.analyses],
             "kept": reasons_to_keep(session, settings, study, _now()),

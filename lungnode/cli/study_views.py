@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from db.models import Analysis, CommitmentRequest, Delivery, Study
+    from db.models import Analysis, CommitmentRequest, Delivery, Inquiry, Study
     from db.queries import SeriesSummary, StudySummary
 
 _BAR: Final = 40  # characters of the longest phase
@@ -73,6 +73,13 @@ def study_record(study: "Study") -> dict[str, Any]:
 def series_record(series: "SeriesSummary") -> dict[str, Any]:
     """Return one series as JSON."""
     return dict(vars(series))
+
+
+def question_record(row: "Inquiry") -> dict[str, Any]:
+    """Return what the source of a study was asked as JSON."""
+    names = ("revision", "kind", "peer", "state", "attempts", "present", "expected", "details", "reason")
+    finished = row.finished_at.isoformat() if row.finished_at else None
+    return {name: getattr(row, name) for name in names} | {"finished_at": finished}
 
 
 def analysis_record(analysis: "Analysis", max_attempts: int) -> dict[str, Any]:
@@ -154,6 +161,8 @@ def print_study(console: Console, record: dict[str, Any]) -> None:
     console.print(table)
     for noted in record["notes"]:
         console.print(f"{noted['disposition']} {noted['path']}: {escape(noted['note'])}", highlight=False)
+    for question in record["questions"]:
+        console.print(escape(_question(question)), highlight=False)
     for label in record["labels"]:
         told = ", ".join(filter(None, (label[name] for name in ("label", "source", "reader", "date"))))
         console.print(f"labelled {escape(told)}", highlight=False)
@@ -171,6 +180,17 @@ def _print_attributes(console: Console, record: dict[str, Any]) -> None:
             console.print(f"{name.replace('_', ' '):20} {escape(str(record[name]))}", highlight=False)
     if record["kept"]:
         console.print(f"{'files are kept':20} {escape('; '.join(record['kept']))}", highlight=False)
+
+
+def _question(question: dict[str, Any]) -> str:
+    """Say what a peer was asked, and what came of it."""
+    wanted = "how many images it has" if question["kind"] == "count" else "for the missing images"
+    line = f"revision {question['revision']}: {question['peer']} was asked {wanted}: {question['state']}"
+    if question["expected"] is not None:
+        line += f", {question['present']} of {question['expected']} were here"
+    if question["details"]:
+        line += f", {question['details']['completed']} came"
+    return f"{line}. {question['reason']}".rstrip()
 
 
 def _print_analysis(console: Console, analysis: dict[str, Any]) -> None:
