@@ -33,7 +33,7 @@ from pydicom.uid import (
 from lungnode.codestream import Codestream, read_jpeg, read_jpeg2000
 from lungnode.errors import UnusableError
 from lungnode.headers import MAX_FRAMES
-from lungnode.untrusted import untrusted
+from lungnode.untrusted import may_grow_to, untrusted
 
 Stored = NDArray[np.int32]  # shape (rows, columns), stored values with their sign
 
@@ -152,6 +152,7 @@ def read_layout(ds: Dataset, frame: int = 1) -> Layout:
     )
     _check_size(layout)
     _check_bits(layout)
+    _check_growth(layout, len(ds.PixelData or b""))
     if not 1 <= frame <= layout.frames:
         raise UnusableError(f"Frame {frame} was asked of an image that has {layout.frames}.")
     samples = _integer(ds, "SamplesPerPixel", 1)
@@ -176,6 +177,14 @@ def _check_size(layout: Layout) -> None:
         )
     if not 1 <= layout.frames <= MAX_FRAMES:
         raise UnusableError(f"Number of Frames is {layout.frames}; it must lie in 1 to {MAX_FRAMES}.")
+
+
+def _check_growth(layout: Layout, packed: int) -> None:
+    size = layout.rows * layout.columns * layout.frames * (layout.bits_allocated // 8)
+    if layout.syntax.is_encapsulated and size > may_grow_to(packed):
+        raise UnusableError(
+            f"{packed} bytes of Pixel Data would grow to {size}, which no scanner's image does."
+        )
 
 
 def _check_bits(layout: Layout) -> None:

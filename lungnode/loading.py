@@ -13,6 +13,7 @@ from pydicom import Dataset
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.pixels import Gray, lung_gray
 from lungnode.series import SliceHeader, slice_headers
+from lungnode.untrusted import BoundedFile
 
 THREADS: Final = 4  # the codecs release the GIL
 AHEAD: Final = 16  # slices decoded before they are asked for
@@ -35,7 +36,7 @@ def read_instance(path: Path, *, pixels: bool) -> Dataset:
         UnusableError: It is no DICOM file, or damaged.
     """
     try:
-        with path.open("rb") as file:
+        with BoundedFile(path) as file:
             return pydicom.dcmread(file, stop_before_pixels=not pixels)
     except Exception as error:  # untrusted bytes: pydicom raises far more than InvalidDicomError
         # pydicom raises OSError for damage as well, but only the system's own carry a number.

@@ -16,6 +16,7 @@ from pydicom.tag import Tag
 from daemon.clerk.inflate import check_inflated_size
 from lungnode.errors import UnusableError
 from lungnode.rules import Facts
+from lungnode.untrusted import BoundedFile
 
 _UIDS: Final = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID")
 # Column of the study, attribute, and how much of it the column holds.
@@ -74,7 +75,7 @@ def read_header(path: Path, rule_keywords: Iterable[str] = ()) -> Header:
     """
     keywords = (*_UIDS, *(keyword for _, keyword, _ in _TEXTS), *_OTHERS, *rule_keywords)
     tags = [tag for tag in map(tag_for_keyword, keywords) if tag is not None]
-    with path.open("rb") as file, disable_value_validation(), warnings.catch_warnings():
+    with BoundedFile(path) as file, disable_value_validation(), warnings.catch_warnings():
         # A warning quotes the value, which may be a patient's name.
         warnings.simplefilter("ignore")
         try:
