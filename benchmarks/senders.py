@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from ssl import SSLContext
 from typing import Final, Protocol
 
 from benchmarks.instances import encode_file
@@ -93,6 +94,7 @@ class PreEncoded:
     """Whole messages in one `sendall` each: as fast as a sender can be."""
 
     name: str = PRE_ENCODED
+    context: SSLContext | None = None  # None: without TLS
 
     def send(self, port: int, instances: list[Instance], associations: int) -> Pass:
         """Encode, associate, wait for each other, send; only sending counts."""
@@ -100,7 +102,7 @@ class PreEncoded:
         pipes, processes = [], []
         for share in range(associations):
             mine, theirs = _FORK.Pipe(duplex=False)
-            arguments = (port, instances[share::associations], barrier, theirs)
+            arguments = (port, instances[share::associations], barrier, theirs, self.context)
             process = _FORK.Process(target=_send_share, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -115,12 +117,20 @@ class PreEncoded:
         return Pass(len(instances), size, seconds, latencies)
 
 
-def _send_share(port: int, instances: list[Instance], barrier: Barrier, result: Connection) -> None:
+def _send_share(
+    port: int,
+    instances: list[Instance],
+    barrier: Barrier,
+    result: Connection,
+    context: SSLContext | None,
+) -> None:
     messages = [
         store_message(instance, number % 65_535 + 1, maximum_length=_MAXIMUM_LENGTH)
         for number, instance in enumerate(instances)
     ]
     with Peer(port) as peer:
+        if context is not None:
+            peer.encrypt(context)
         contexts = ((1, instances[0].sop_class_uid, (instances[0].transfer_syntax_uid,)),)
         limit = _limit_of(peer, contexts)
         if 0 < limit < _MAXIMUM_LENGTH:

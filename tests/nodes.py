@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,15 @@ def wait_for(look: Callable[[], T | None], limit_s: float = 20.0, what: str = "i
             return found
         sleep(0.05)
     raise AssertionError(f"waited {limit_s} s for {what} in vain")
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody takes connections at a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def answers(settings: Settings) -> bool:

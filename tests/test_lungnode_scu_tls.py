@@ -20,7 +20,7 @@ from lungnode.scu.find import querying
 from lungnode.settings import Peer, PeerTls
 from tests.certificates import LONG_AGO, Authority, Identity
 from tests.couriers import dimse
-from tests.nodes import stop, wait_for
+from tests.nodes import listens, stop, wait_for
 from tests.orthanc import Orthanc, free_port, running_orthanc
 from worker.destination import storing
 
@@ -59,14 +59,6 @@ def storescp(folder: Path, identity: Identity | None, authority: Authority, *opt
             yield port
         finally:
             stop(process)
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def peer(port: int, authority: Authority, own: Identity | None, **changes: Any) -> Peer:
