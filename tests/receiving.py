@@ -91,7 +91,7 @@ def running_receiver(
         process = subprocess.Popen([sys.executable, "-c", _PROGRAM], env=environment, stderr=output)
     try:
         running = RunningReceiver(process, data, log, *_ports_of(process, log, data))
-        wait_until(running.children, "no process serves")
+        wait_until(lambda: len(running.children()) == settings.get("processes", 2), "a process is missing")
         yield running
     finally:
         if process.poll() is None:
