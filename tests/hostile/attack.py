@@ -56,8 +56,8 @@ def _send(port: int, number: int, data: bytes) -> bytes | None:
     """Send all, say that no more comes, and return all that comes back; None: it did not end."""
     with socket.socket() as connection:
         connection.settimeout(LIMIT_S)
-        # Many addresses: ports of closed connections stay taken for a minute each.
-        connection.bind((f"127.0.0.{2 + number % 250}", 0))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        connection.bind(_source(number))
         connection.connect(("127.0.0.1", port))
         try:
             connection.sendall(data)
@@ -70,6 +70,15 @@ def _send(port: int, number: int, data: bytes) -> bytes | None:
             return None
         except OSError:  # it was ended while we still sent
             return b"reset"
+
+
+def _source(number: int) -> tuple[str, int]:
+    """Return an own address and port for each of five million connections.
+
+    A closed one keeps its port for a minute; taken from those that the kernel gives out, they would be missing
+    to whoever starts a server meanwhile.
+    """
+    return f"127.0.0.{2 + number % 250}", 10_000 + number // 250 % 22_000
 
 
 def _drain(connection: socket.socket) -> bytes:
