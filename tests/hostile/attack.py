@@ -75,7 +75,7 @@ def _send(port: int, number: int, data: bytes) -> bytes | None:
 def _source(number: int) -> tuple[str, int]:
     """Return an own address and port for each of five million connections.
 
-    A closed one keeps its port for a minute; taken from those that the kernel gives out, they would be missing
+    A closed one keeps its port for a minute; one of those that the kernel gives out would be missing
     to whoever starts a server meanwhile.
     """
     return f"127.0.0.{2 + number % 250}", 10_000 + number // 250 % 22_000

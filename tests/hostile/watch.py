@@ -1,5 +1,6 @@
 """What must hold of a receiver whatever came: no process lost, no thread, descriptor or half file left."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,15 @@ class Watch:
 
     @classmethod
     def begin(cls, receiver: RunningReceiver) -> "Watch":
-        """Note what its serving processes hold while nobody is connected."""
-        return cls(receiver, {pid: footprint(pid) for pid in receiver.children()})
+        """Note what its serving processes hold while nobody is connected, once each has served somebody."""
+        pids = receiver.children()
+        with ExitStack() as stack:
+            while not all(footprint(pid).threads > 1 for pid in pids):
+                stack.enter_context(receiver.connect()).associate()
+        wait_until(
+            lambda: all(footprint(pid).threads == 1 for pid in pids), "a receiver does not come to rest"
+        )
+        return cls(receiver, {pid: footprint(pid) for pid in pids})
 
     def problems(self) -> list[str]:
         """Wait until all connections have ended, then say what is not as it was."""
