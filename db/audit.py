@@ -38,7 +38,7 @@ class Query:
 
 
 def record(session: Session, action: str, subject: str, now: datetime, **details: Any) -> None:
-    """Note that the account of this process did `action`, "model promoted" for example, to `subject`.
+    """Note that whoever this process acts for did `action`, "model promoted" for example, to `subject`.
 
     Args:
         session: In the transaction of the change.
@@ -47,7 +47,7 @@ def record(session: Session, action: str, subject: str, now: datetime, **details
         now: When.
         details: What else is worth knowing.
     """
-    note(session, Happening(action, subject, now, events.account()), **details)
+    note(session, Happening(action, subject, now, events.requestor()), **details)
 
 
 def note(session: Session, happened: Happening, **details: Any) -> None:

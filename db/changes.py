@@ -15,6 +15,7 @@ from db.models import (
     CommitmentStudy,
     Delivery,
     DeliveryState,
+    Feedback,
     Inquiry,
     Instance,
     Label,
@@ -118,6 +119,7 @@ def _delete_rows(session: Session, study: Study) -> None:
     analyses = select(Analysis.id).where(Analysis.study_id == study.id)
     for statement in (
         delete(ShadowResult).where(ShadowResult.analysis_id.in_(analyses)),
+        delete(Feedback).where(Feedback.study_id == study.id),
         delete(Delivery).where(Delivery.analysis_id.in_(analyses)),
         delete(Output).where(Output.analysis_id.in_(analyses)),
         delete(Analysis).where(Analysis.study_id == study.id),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, or_
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import UtcDateTime
 from lungnode.errors import UnusableError
@@ -33,6 +33,19 @@ class Found(Generic[T]):
 
     rows: Sequence[T]
     next: str = ""  # empty: these were the last ones
+
+
+def newest(session: Session, query: Select[Any], tie: InstrumentedAttribute[int], page: Page) -> Found[Any]:
+    """Return a page of a query of whole rows, by their number.
+
+    Raises:
+        UnusableError: `after` is not from such a page.
+    """
+    rows = session.scalars(behind(query, tie, tie, page)).unique().all()
+    if len(rows) <= page.limit:
+        return Found(rows)
+    last = getattr(rows[page.limit - 1], tie.key)
+    return Found(rows[: page.limit], encode((last, last)))
 
 
 def behind(

@@ -55,9 +55,9 @@ class Web:
             grant = Grant("test", scopes, self.clock() + timedelta(days=days))
             return add_token(session, find_account(session, account), grant, self.clock())[0]
 
-    def program(self, account: str, *scopes: str) -> TestClient:
+    def program(self, account: str, *scopes: str, days: int = 1) -> TestClient:
         """Return a client that shows a token."""
-        headers = {"Authorization": f"Bearer {self.token(account, *scopes)}"}
+        headers = {"Authorization": f"Bearer {self.token(account, *scopes, days=days)}"}
         return TestClient(self.app, HERE, headers=headers, follow_redirects=False)
 
 

@@ -1,7 +1,7 @@
 """What one web process works with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, cast
 
@@ -25,6 +25,7 @@ class WebNode:
     settings: Settings
     engine: Engine
     clock: Callable[[], datetime] = utc_now
+    looks: dict[tuple[str, ...], datetime] = field(default_factory=dict)  # see audited.note_look
 
     @property
     def lifetime(self) -> Lifetime:

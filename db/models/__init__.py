@@ -5,7 +5,10 @@ from db.models.audit import AuditBatch, AuditEvent, ForwardState
 from db.models.base import Base, UtcDateTime
 from db.models.changes import Correction, Erasure, Withdrawal
 from db.models.commitment import CommitmentRequest, CommitmentState, CommitmentStudy
+from db.models.feedback import Agreement, Feedback
+from db.models.idempotency import IdempotentWrite
 from db.models.inquiries import Inquiry, InquiryKind, InquiryState
+from db.models.jobs import Job, JobState
 from db.models.labels import Label, LabelSource, LabelValue, TestSet, TestSetMember
 from db.models.registry import ModelState, RegisteredModel, ShadowResult
 from db.models.studies import (
@@ -21,6 +24,7 @@ from db.models.work import Analysis, AnalysisState, Delivery, DeliveryState, Out
 
 __all__ = [
     "Account",
+    "Agreement",
     "Analysis",
     "AnalysisState",
     "ApiToken",
@@ -37,11 +41,15 @@ __all__ = [
     "DeliveryState",
     "Disposition",
     "Erasure",
+    "Feedback",
     "ForwardState",
+    "IdempotentWrite",
     "Inquiry",
     "InquiryKind",
     "InquiryState",
     "Instance",
+    "Job",
+    "JobState",
     "Label",
     "LabelSource",
     "LabelValue",

@@ -6,7 +6,9 @@ An action that PS3.15 has no event for has a code of our own, in the same schema
 import os
 import pwd
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
@@ -149,6 +151,24 @@ _ID_TYPES: Final = {
     About.USER: codes.USER_IDENTIFIER,
     About.OTHER: Code("subject", codes.OWN, "Subject of the action"),
 }
+
+
+_acting: Final[ContextVar[Participant | None]] = ContextVar("acting", default=None)
+
+
+@contextmanager
+def acting_as(who: Participant) -> Iterator[None]:
+    """Let what the block does be done by somebody who is not the account of this process."""
+    token = _acting.set(who)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
+def requestor() -> Participant:
+    """Return who does what happens now: whoever the process acts for, else its account."""
+    return _acting.get() or account()
 
 
 def account() -> Participant:

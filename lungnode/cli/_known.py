@@ -1,46 +1,28 @@
-"""The models that a node knows: registered, pinned by a setting, and shipped."""
+"""The models that a node knows, also one that was never started."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import make_url
 
-from db.models import ModelState, RegisteredModel
-from db.registry import list_models, model_in_use, place_of
+from db.known_models import SHIPPED, pick_model
+from db.known_models import known_models as describe_all
+from db.registry import model_in_use
 from db.session import transaction
 from lungnode.cli.studies import open_database
 from lungnode.errors import UnusableError
-from lungnode.model_folder import SHIPPED_MODEL, Place, verified
+from lungnode.model_folder import SHIPPED_MODEL, Place
 from lungnode.settings import Settings
 
-SHIPPED: Final = "shipped"  # name of the model that Lungnode comes with, whatever the registry calls it
+__all__ = ["SHIPPED", "known_model", "known_models", "place_in_use"]
 
 
 def known_models(settings: Settings) -> list[dict[str, Any]]:
     """Describe every model: the one in use first, the others from the newest on."""
-    known = [_registered(row, settings) for row in _rows(settings)]
-    for folder, state in ((SHIPPED_MODEL, SHIPPED), (settings.analysis.model, "pinned")):
-        if folder is not None:
-            described = _described(Place(folder), state)
-            same = [model for model in known if described["digest"] == model["digest"] != ""]
-            if not same:
-                known.append(described)
-            elif state == "pinned":
-                same[0]["state"] = state
-    used = _in_use(known)
-    used["active"] = True
-    return [used, *(model for model in reversed(known) if model is not used)]
-
-
-def _in_use(known: list[dict[str, Any]]) -> dict[str, Any]:
-    """Find the model in use, as `db.registry.model_in_use` does."""
-    for state in ("pinned", ModelState.ACTIVE, SHIPPED):
-        for model in known:
-            if model["state"] == state:
-                return model
-    # The shipped one, which was registered and is not active yet.
-    digest = verified(Place(SHIPPED_MODEL)).digest
-    return next(model for model in known if model["digest"] == digest)
+    if not _was_started(settings):
+        return describe_all(None, settings)
+    with transaction(open_database(settings)) as session:
+        return describe_all(session, settings)
 
 
 def known_model(settings: Settings, wanted: str) -> dict[str, Any]:
@@ -49,21 +31,10 @@ def known_model(settings: Settings, wanted: str) -> dict[str, Any]:
     Raises:
         UnusableError: There is none, or its files are broken.
     """
-    known = known_models(settings)
-    if wanted == SHIPPED:
-        wanted = verified(Place(SHIPPED_MODEL)).digest
-    found = [model for model in known if _is_called(model, wanted)] if wanted else known[:1]
-    if not found:
-        names = ", ".join(f"{model['name']}-{model['version']}" for model in known)
-        raise UnusableError(f"No model is called {wanted}; there are {names}.")
-    if found[0]["problem"]:
-        raise UnusableError(found[0]["problem"])
-    return found[0]
-
-
-def _is_called(model: dict[str, Any], wanted: str) -> bool:
-    names = (model["name"], f"{model['name']}-{model['version']}")
-    return wanted in names or (len(wanted) >= 8 and model["digest"].startswith(wanted))  # noqa: PLR2004 - as find_model
+    found = pick_model(known_models(settings), wanted)
+    if found["problem"]:
+        raise UnusableError(found["problem"])
+    return found
 
 
 def place_in_use(settings: Settings) -> Place:
@@ -80,45 +51,7 @@ def place_in_use(settings: Settings) -> Place:
         return model_in_use(session, settings)
 
 
-def _rows(settings: Settings) -> list[RegisteredModel]:
-    if not _was_started(settings):
-        return []
-    with transaction(open_database(settings)) as session:
-        return list(list_models(session))
-
-
 def _was_started(settings: Settings) -> bool:
     """Tell whether there is a database, without making one."""
     database = make_url(settings.database)
     return database.get_backend_name() != "sqlite" or Path(database.database or "").exists()
-
-
-def _registered(row: RegisteredModel, settings: Settings) -> dict[str, Any]:
-    return _described(place_of(row, settings), row.state) | {
-        "name": row.name,
-        "version": row.version,
-        "digest": row.digest,
-        "activated_at": row.activated_at.isoformat() if row.activated_at else None,
-        "comparison": row.comparison,
-    }
-
-
-def _described(place: Place, state: str) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "name": "",
-        "version": "",
-        "digest": "",
-        "threshold": None,
-        "path": str(place.folder.resolve()),
-        "active": False,
-        "state": state,
-        "activated_at": None,
-        "comparison": {},
-        "problem": "",
-    }
-    try:
-        info = verified(place)
-    except UnusableError as error:
-        return record | {"problem": str(error)}
-    said = {"name": info.name, "version": info.version, "digest": info.digest, "threshold": info.threshold}
-    return record | said

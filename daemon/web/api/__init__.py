@@ -1,0 +1,15 @@
+"""The REST interface, version 1."""
+
+from typing import Final
+
+from daemon.web.api import accounts, deliveries, feedback, models, openapi, results, studies
+
+API: Final = (
+    openapi.router,
+    studies.api,
+    results.api,
+    feedback.api,
+    deliveries.api,
+    models.api,
+    accounts.api,
+)
