@@ -51,7 +51,8 @@ def open_engine(url: str, lock_wait_s: float = LOCK_WAIT_S) -> Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see below
     _use_wal(connection)
-    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+    # Deleted rows are overwritten: a study may have to be forgotten.
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -121,6 +122,16 @@ def is_known(revision: str) -> bool:
     """Tell whether this version can bring tables of a revision to its own."""
     scripts = ScriptDirectory(str(_MIGRATIONS)).walk_revisions()
     return any(script.revision == revision for script in scripts)
+
+
+def truncate_journal(engine: Engine) -> None:
+    """Empty SQLite's journal, which holds rows as they were, if nobody reads from it just now."""
+    if engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()
 
 
 @contextmanager

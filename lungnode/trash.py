@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from lungnode.durable import sync_folder
+from lungnode.settings import Settings
 
 FOLDER: Final = ".trash"  # below each root; no UID begins with a dot
 
@@ -45,6 +46,13 @@ class Trash:
     def empty(self) -> None:
         """Delete it; a repeat does nothing, and so does the loser of two who do it at once."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def roots(settings: Settings) -> Iterator[Path]:
+    """Yield every folder below which a study has one of its own."""
+    yield settings.archive
+    yield settings.outputs
+    yield from sorted(path for path in settings.cache.glob("*") if path.is_dir())
 
 
 def throw_away(root: Path, name: str) -> Trash | None:

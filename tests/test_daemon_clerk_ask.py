@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from daemon.clerk.dispatch import Dispatcher
 from daemon.clerk.inquire import LEASE_S, Inquirer
 from daemon.pull.retrieve import GET_MODELS
-from db.changes import delete_study
+from db.erasure import delete_study
 from db.models import Analysis, Inquiry, InquiryKind, InquiryState, StudyState
 from db.queries import get_study
 from db.session import transaction

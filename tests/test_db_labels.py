@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from db.changes import delete_study
+from db.erasure import delete_study
 from db.label_file import read_label_file
 from db.label_import import Imported, apply_import, plan_import
 from db.label_policy import Opinion
@@ -130,7 +130,7 @@ def test_the_labels_of_a_deleted_study_go_with_it(archive: Engine) -> None:
     assert (last.action, last.subject, last.details) == (
         "study deleted",
         "1.1",
-        {"labels": 1, "test_sets": []},
+        {"labels": 1, "test_sets": [], "trained_in": []},
     )
 
 

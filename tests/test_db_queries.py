@@ -3,7 +3,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, func, select
 
-from db.changes import delete_study, reanalyse
+from db.changes import reanalyse
+from db.erasure import delete_study
 from db.models import (
     Analysis,
     AnalysisState,

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from db import test_sets
-from db.changes import delete_study
+from db.erasure import delete_study
 from db.label_policy import Opinion
 from db.labels import LabelledStudy, set_label
 from db.models import AuditEvent, LabelSource, LabelValue, Study, StudyState

@@ -150,7 +150,7 @@ def test_what_trainings_keep_of_a_study_is_deleted_with_it(node: ClerkNode) -> N
 
     assert lungnode(node, "studies", "delete", STUDY, "--yes").returncode == 0
 
-    assert [path.name for path in (node.settings.cache / "studies").iterdir()] == ["1.2.3"]
+    assert [path.parent.name for path in (node.settings.cache / "studies").rglob("r1")] == ["1.2.3"]
 
 
 def test_the_index_is_rebuilt_into_a_new_database(node: ClerkNode) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, select
 
-from db.changes import delete_study
+from db.erasure import delete_study
 from db.models import AnalysisState, RegisteredModel, ShadowResult, Study
 from db.registry import end_shadow
 from db.session import transaction

@@ -7,10 +7,10 @@ whole one. Several programs may fill one store: a block's name is a digest of it
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,60 @@ from lungnode.errors import UnavailableError
 
 Array = NDArray[Any]
 
+_BEING_FORGOTTEN: Final = "being forgotten "  # begins keys that nobody asks for
+_FORGOTTEN: Final = "forgotten "
+
 
 @dataclass(frozen=True)
 class _Place:
     block: str
     row: int
+
+
+def forget(folder: Path, is_forgotten: Callable[[str], bool]) -> int:
+    """Overwrite the rows of some keys in a store with zeros, and drop the keys; returns how many.
+
+    Nobody may be about to read them. Blocks stay where they are, for others read their other rows. A repeat
+    goes on where one was killed: a key that is marked is not found any more, and its row may not be zero yet.
+
+    Raises:
+        UnavailableError: The folder cannot be read or written.
+    """
+    count = 0
+    try:
+        for path in sorted(folder.glob("*.json")):
+            index = json.loads(path.read_bytes())
+            rows = [
+                row
+                for row, key in enumerate(index["keys"])
+                if is_forgotten(key) or key.startswith(_BEING_FORGOTTEN)
+            ]
+            left = [key for key in index["impossible"] if not is_forgotten(key)]
+            if not rows and len(left) == len(index["impossible"]):
+                continue
+            count += len(rows)
+            index["impossible"] = left
+            _mark(path, index, rows, _BEING_FORGOTTEN)
+            for number in range(index["arrays"]):
+                _overwrite(folder / f"{path.stem}.{number}.npy", rows)
+            _mark(path, index, rows, _FORGOTTEN)
+    except OSError as error:
+        raise UnavailableError(f"The folder {folder} cannot be used: {error.strerror}.") from error
+    return count
+
+
+def _mark(path: Path, index: dict[str, Any], rows: Sequence[int], mark: str) -> None:
+    for row in rows:
+        index["keys"][row] = f"{mark}{path.stem}.{row}"
+    with replaced(path) as file:
+        file.write(json.dumps(index).encode())
+
+
+def _overwrite(path: Path, rows: Sequence[int]) -> None:
+    if rows:
+        array = np.load(path, mmap_mode="r+")
+        array[list(rows)] = 0
+        array.flush()
 
 
 class BlockStore:

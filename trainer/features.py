@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -25,7 +25,7 @@ from lungnode import views as ways_to_look
 from lungnode.errors import UnavailableError
 from lungnode.recipe import Recipe
 from trainer import examples, jitter, jpeg, painting
-from trainer.blocks import Array, BlockStore
+from trainer.blocks import Array, BlockStore, forget
 from trainer.examples import Example, View, judging_views, make_example, training_views
 from trainer.grays import file_digest
 from trainer.progress import Progress
@@ -36,6 +36,7 @@ Images = NDArray[np.uint8]  # shape (n, size, size)
 Extract = Callable[[Sequence[Example]], list[Array]]
 
 BLOCK: Final = 32  # examples kept in one file: what a kill costs
+_CONTENT: Final = 40  # digits of a slice's digest in a key
 # A change of the code that makes examples makes other features.
 _MAKERS: Final = (examples, jitter, jpeg, painting, lungs, pixels, ways_to_look)
 
@@ -143,7 +144,7 @@ def make_features(wanted: Sequence[Wanted], maker: Maker) -> None:
 def _key(content: str, view: View, seed: int) -> str:
     """Name an example; only what was drawn depends on the seed."""
     drawn = "" if view.genuine else f"-{seed}-{int(view.painted)}-{view.disturbance}"
-    return f"{content[:40]}-{view.way}{drawn}"
+    return f"{content[:_CONTENT]}-{view.way}{drawn}"
 
 
 def _made_ahead(
@@ -183,6 +184,18 @@ def _check_space(folder: Path, needed: int) -> None:
             f"The features need more space than the {free / 1e9:.1f} GB that are free in {folder}; what is "
             "kept there is used when the training goes on."
         )
+
+
+def forget_features(cache: Path, contents: Collection[str]) -> int:
+    """Overwrite what all stores below a folder hold of slices, by their digests; return how many rows.
+
+    Raises:
+        UnavailableError: A store cannot be read or written.
+    """
+    begins = tuple(f"{content[:_CONTENT]}-" for content in contents)
+    return sum(
+        forget(store, lambda key: key.startswith(begins)) for store in sorted(cache.glob("*")) if begins
+    )
 
 
 def frozen_digest(weights: dict[str, NDArray[Any]]) -> str:

@@ -118,6 +118,17 @@ class RunFolder:
         with replaced(self.path / HISTORY_FILE) as file:
             file.write(text.getvalue().encode())
 
+    def is_busy(self) -> bool:
+        """Tell whether another program trains here now."""
+        try:
+            with (self.path / "state" / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run while the block works on it; the kernel drops the lock with the process.

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,21 @@ def set_aside(rejected: Rejected, folder: Path, now: datetime) -> dict[str, Any]
         file.flush()
         os.fsync(file.fileno())
     return row
+
+
+def quarantined_of(folder: Path, study_instance_uid: str) -> list[Path]:
+    """Return the quarantined files in whose bytes a study's UID stands; the rest cannot be told.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    uid = re.compile(rb"(?<![0-9.])" + re.escape(study_instance_uid.encode("ascii")) + rb"(?![0-9.])")
+    found = []
+    for path in sorted(folder.glob("*.dcm")):
+        with path.open("rb") as file:
+            if path.stat().st_size and uid.search(mmap(file.fileno(), 0, access=ACCESS_READ)):
+                found.append(path)
+    return found
 
 
 def _digest(path: Path) -> str:

@@ -6,7 +6,6 @@ files that rows still name were never deleted and go back, all others were.
 """
 
 import logging
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -21,7 +20,7 @@ from db.retention import Due, due_studies, files_of, is_due, mark_deleted
 from db.session import transaction
 from lungnode.durable import sync_folder
 from lungnode.settings import Settings
-from lungnode.trash import Trash, throw_away, trash_of
+from lungnode.trash import Trash, roots, throw_away, trash_of
 
 BATCH: Final = 20  # studies a round
 _log = logging.getLogger(__name__)
@@ -109,10 +108,3 @@ class Retention:
                 named = select(table.id).where(table.path == path, table.deleted_at.is_(None))
                 return session.scalar(named.limit(1)) is not None
         return False  # a cache: it can be made again
-
-
-def roots(settings: Settings) -> Iterator[Path]:
-    """Yield every folder below which a study has one of its own."""
-    yield settings.archive
-    yield settings.outputs
-    yield from sorted(path for path in settings.cache.glob("*") if path.is_dir())

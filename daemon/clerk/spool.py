@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from daemon.clerk.header import read_header
+from lungnode.errors import UnusableError
 from lungnode.rules import Facts
 
 # The receiver makes the folder a moment before association.json, which it locks, gets its name.
@@ -100,6 +102,18 @@ def read_association(folder: Path, now: datetime) -> Association:
         host=_text(opened, "host")[:255],
         facts=facts,
     )
+
+
+def waiting_of(spool: Path, study_instance_uid: str, now: datetime) -> int:
+    """Return how many acknowledged instances of a study wait here to be indexed."""
+    count = 0
+    for association in scan(spool, now):
+        for path in association.files():
+            try:
+                count += read_header(path).study_instance_uid == study_instance_uid
+            except (UnusableError, FileNotFoundError):
+                continue  # it will be quarantined, or was indexed in this moment
+    return count
 
 
 @contextmanager

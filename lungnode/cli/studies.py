@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -186,24 +185,21 @@ def delete(
     force: Annotated[bool, typer.Option("--force", help="Even from a frozen test set.")] = False,
 ) -> None:
     """Delete a study's files and everything that is known of it; what was sent stays where it is."""
-    from db.changes import delete_study  # noqa: PLC0415 - when called
-    from db.queries import get_study  # noqa: PLC0415 - when called
-    from db.session import transaction  # noqa: PLC0415 - when called
+    from lungnode.cli._erasure import erase, is_known  # noqa: PLC0415 - when called
 
     settings = settings_of(context)
     engine = open_database(settings)
-    with transaction(engine) as session:
-        get_study(session, uid)
+    if not is_known(engine, uid):
+        raise UnusableError(f"There is no study {uid}.")
     if not yes:
         typer.confirm(f"Delete study {uid}, its files and its results?", abort=True)
-    with transaction(engine) as session:
-        delete_study(session, get_study(session, uid), _now(), force=force)
-    # Rows first: files without rows are found by `reindex`, rows without files would be errors for ever.
-    cached = (folder / uid for folder in settings.cache.glob("*"))
-    for folder in (settings.archive / uid, settings.outputs / uid, *cached):
-        if folder.exists():
-            shutil.rmtree(folder)
+    erased = erase(settings, engine, uid, _now(), force=force)
     typer.echo(f"Study {uid} is deleted.")
+    if erased.runs:
+        typer.echo(
+            f"It was trained with in {', '.join(erased.runs)}: these runs list it, and their models have "
+            "learnt from it. Delete and retire them where that must not be."
+        )
 
 
 def _check(name: str, value: str, known: "Sequence[str]") -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lungnode.deidentify.pseudonyms import FOLDER, Person
+from lungnode.deidentify.pseudonyms import FOLDER, Person, has_pseudonyms, open_pseudonyms
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,21 @@ class Linkage:
         }
         _write_private(path, json.dumps(document, indent=1).encode())
         return path
+
+
+def forget(data: Path, study_instance_uid: str) -> bool:
+    """Delete what says who a study became, if there is anything; copies that left stay where they are.
+
+    Raises:
+        UnusableError: The node's secret cannot be used.
+        OSError: It cannot be deleted.
+    """
+    if not has_pseudonyms(data):
+        return False
+    path = data / FOLDER / f"{open_pseudonyms(data).uid(study_instance_uid)}.json"
+    found = path.exists()
+    path.unlink(missing_ok=True)
+    return found
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -68,7 +68,7 @@ def open_pseudonyms(data: Path) -> Pseudonyms:
     """
     folder = data / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / "secret"
+    path = _secret_file(data)
     if not path.exists():
         _create(path)
     if path.stat().st_mode & 0o077:
@@ -77,6 +77,15 @@ def open_pseudonyms(data: Path) -> Pseudonyms:
     if len(secret) != _SECRET_BYTES:
         raise UnusableError(f"{path} holds {len(secret)} bytes instead of {_SECRET_BYTES}; restore it.")
     return Pseudonyms(secret)
+
+
+def has_pseudonyms(data: Path) -> bool:
+    """Tell whether the node ever needed any."""
+    return _secret_file(data).exists()
+
+
+def _secret_file(data: Path) -> Path:
+    return data / FOLDER / "secret"
 
 
 def _create(path: Path) -> None:
