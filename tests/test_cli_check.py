@@ -16,10 +16,19 @@ from lungnode.cli.check import rule_of
 from lungnode.errors import UnusableError
 from lungnode.model_folder import MANIFEST_FILE
 from lungnode.phantom import phantom_study
-from lungnode.settings import DicomDestination, Peer, ReceiverSettings, Rule, SenderDestination, Settings
+from lungnode.settings import (
+    DicomDestination,
+    Peer,
+    ReceiverSettings,
+    Rule,
+    SenderDestination,
+    Settings,
+    StowDestination,
+)
 from tests.bench import Bench
 from tests.model_folders import Registry
 from tests.nodes import command, embedded_broker, variables
+from tests.web_peers import Reply, web_peer
 
 # pynetdicom 3.0.4 drops the socket of a connection that was refused without closing it.
 pytestmark = pytest.mark.filterwarnings(
@@ -60,6 +69,27 @@ def test_results_that_go_back_to_the_sender_need_addresses_of_senders(tmp_path: 
 
     assert (without.status, with_one.status) == (Status.WRONG, Status.OK)
     assert with_one.message == "Results go back to the sender if it is one of: CT_1."
+
+
+@pytest.mark.parametrize(
+    ("code", "token", "status", "message"),
+    [
+        (200, None, Status.OK, "answers HTTP 200."),
+        (404, None, Status.WARNING, "answers HTTP 404."),
+        (401, None, Status.WRONG, "answers HTTP 401."),
+        (200, "PACS_TOKEN", Status.WARNING, "We sign in to it without encryption."),
+    ],
+)
+def test_a_destination_of_the_web_is_asked_for_one_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, token: str | None, status: str, message: str
+) -> None:
+    monkeypatch.setenv("PACS_TOKEN", "secret")
+    with web_peer(lambda _request: Reply(code)) as server:
+        cloud = StowDestination(name="cloud", kind="stow", url=server.url("/dicom-web"), token_variable=token)
+        found = checks(tmp_path, destinations=(cloud,))["destination cloud"]
+
+    assert (found.status, message in found.message) == (status, True)
+    assert [request.path for request in server.asked] == ["/dicom-web/studies?limit=1"]
 
 
 def test_a_rule_that_sends_to_nobody_is_wrong(tmp_path: Path) -> None:

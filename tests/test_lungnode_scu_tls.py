@@ -22,7 +22,7 @@ from tests.certificates import LONG_AGO, Authority, Identity
 from tests.couriers import dimse
 from tests.nodes import listens, stop, wait_for
 from tests.orthanc import Orthanc, free_port, running_orthanc
-from worker.destination import storing
+from worker.carriers.dimse import storing
 
 pytestmark = pytest.mark.skipif(shutil.which("storescp") is None, reason="DCMTK is absent: apt install dcmtk")
 OURS: Final = "LUNGNODE"

@@ -6,7 +6,7 @@ from db.models import DeliveryState
 from lungnode.errors import UnusableError
 from lungnode.settings import Peer, SenderDestination, Settings
 from tests.couriers import MakeCourier, encoded, pacs
-from worker.addressing import addressed
+from worker.addressing import return_address
 
 BACK = SenderDestination(name="back", kind="sender", outputs=("sr",), timeout_s=2)
 
@@ -39,15 +39,15 @@ def test_of_senders_with_one_ae_title_the_address_tells_which_it_was() -> None:
     twins = (peer("east", "CT", "10.0.0.1"), peer("west", "CT", "10.0.0.2"))
     settings = Settings(peers=twins)
 
-    assert addressed(settings, BACK, "CT", "10.0.0.2").host == "10.0.0.2"
+    assert return_address(settings, BACK, "CT", "10.0.0.2").host == "10.0.0.2"
     with pytest.raises(UnusableError, match=r"no entry for AE title CT at 10\.0\.0\.3"):
-        addressed(settings, BACK, "CT", "10.0.0.3")
+        return_address(settings, BACK, "CT", "10.0.0.3")
 
 
 def test_what_is_set_for_the_destination_and_for_the_peer_both_hold() -> None:
     settings = Settings(peers=(Peer(name="ct", ae_title="CT", host="h", port=1, calling_ae_title="AI"),))
 
-    found = addressed(settings, BACK, "CT", "h")
+    found = return_address(settings, BACK, "CT", "h")
 
     assert (found.name, found.outputs, found.timeout_s) == ("back", ("sr",), 2)
     assert (found.ae_title, found.host, found.port, found.calling_ae_title) == ("CT", "h", 1, "AI")

@@ -1,7 +1,13 @@
 """From names and AE titles in rows to addresses, by the settings in force."""
 
 from lungnode.errors import UnusableError
-from lungnode.settings import Destination, DicomDestination, Peer, SenderDestination, Settings
+from lungnode.settings import (
+    Destination,
+    DicomDestination,
+    Peer,
+    SenderDestination,
+    Settings,
+)
 
 
 def destination_named(settings: Settings, name: str) -> Destination:
@@ -16,14 +22,14 @@ def destination_named(settings: Settings, name: str) -> Destination:
     raise UnusableError(f"The settings name no destination {name!r} any more.")
 
 
-def addressed(settings: Settings, destination: Destination, ae_title: str, address: str) -> DicomDestination:
-    """Return the destination with its address; `ae_title` at `address` sent the study.
+def return_address(
+    settings: Settings, destination: SenderDestination, ae_title: str, address: str
+) -> DicomDestination:
+    """Return where results of a study go back to that `ae_title` at `address` sent.
 
     Raises:
-        UnusableError: Results go back to the sender, and the settings do not tell where that is.
+        UnusableError: The settings do not tell where that is.
     """
-    if not isinstance(destination, SenderDestination):
-        return destination
     peers = [peer for peer in settings.peers if peer.ae_title == ae_title]
     if len(peers) > 1:  # scanners of one make may share an AE title
         peers = [peer for peer in peers if peer.host == address]

@@ -5,7 +5,7 @@ arrives before its heatmaps, over the same association.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ from db.models import Delivery, DeliveryState
 from db.session import transaction
 from db.work import DELIVERIES, Claim, Retry, claim, fail, finish, give_back, new_owner, note
 from lungnode.errors import LungnodeError, UnusableError
-from lungnode.settings import DicomDestination, Settings
-from worker.addressing import addressed, destination_named
+from lungnode.settings import SenderDestination, Settings
+from worker.addressing import destination_named, return_address
 from worker.answers import Meaning
-from worker.destination import Line, StorageScp
+from worker.carriers.line import Addressed, Carrier, Line
 from worker.hold import Node, Stopped, kept
 from worker.load import UNFINISHED, Load, beside, read_load
 from worker.parcel import Parcel
@@ -83,11 +83,11 @@ def _attempt(node: Node, held: Claim, load: Load, line: Line) -> _End:
     settings, parcel = node.settings, load.parcel
     try:
         destination = _destination(settings, load)
-        calling = destination.calling_ae_title or settings.receiver.ae_title
         with kept(node, held, settings.delivery.lease_s) as lost:
-            scp = line.scp(destination, calling, load.proposal)
-            parcel = _negotiated(node, held, parcel, scp)
-            parcel = _send(parcel, scp, lambda: node.stopping() or lost.is_set())
+            carrier = line.to(destination, settings.receiver.ae_title, load.proposal)
+            parcel = _negotiated(node, held, parcel, carrier)
+            for further in _sent(parcel, carrier, lambda: node.stopping() or lost.is_set()):
+                parcel = further  # kept, whatever ends the loop
     except LungnodeError as error:
         return _End(parcel, str(error), error.advice, str(error), isinstance(error, UnusableError))
     except OSError as error:
@@ -100,13 +100,13 @@ def _attempt(node: Node, held: Claim, load: Load, line: Line) -> _End:
     return _End(parcel, parcel.trouble(), parcel.advice, parcel.trouble(quote=False), parcel.settled)
 
 
-def _negotiated(node: Node, held: Claim, parcel: Parcel, scp: StorageScp) -> Parcel:
+def _negotiated(node: Node, held: Claim, parcel: Parcel, carrier: Carrier) -> Parcel:
     """Fix the class of a report in its row before its first byte: another class is another object.
 
     Raises:
         Stopped: The row was taken back.
     """
-    chosen = parcel.chosen(_accepted_group(scp, parcel))
+    chosen = parcel.chosen(_accepted_group(carrier, parcel))
     if not parcel.negotiated:
         with transaction(node.engine) as session:
             if not note(session, held, {"group": chosen.group, "negotiated_at": node.clock()}):
@@ -114,29 +114,31 @@ def _negotiated(node: Node, held: Claim, parcel: Parcel, scp: StorageScp) -> Par
     return chosen
 
 
-def _accepted_group(scp: StorageScp, parcel: Parcel) -> str:
-    accepted = (
-        group for group, items in parcel.choices.items() if all(scp.accepts(i.sop_class_uid) for i in items)
-    )
-    return next(accepted, parcel.group)
+def _accepted_group(carrier: Carrier, parcel: Parcel) -> str:
+    for group, items in parcel.choices.items():
+        if all(carrier.accepts(item.sop_class_uid) for item in items):
+            return group
+    return parcel.group
 
 
-def _send(parcel: Parcel, scp: StorageScp, stopping: Callable[[], bool]) -> Parcel:
-    """Send what is left to send, and return the parcel with the peer's answers.
+def _sent(parcel: Parcel, carrier: Carrier, stopping: Callable[[], bool]) -> Iterator[Parcel]:
+    """Send what is left to send; give the parcel after each answer.
 
     Raises:
+        UnavailableError: There is no way to the peer any more.
+        UnusableError: The peer will never take anything.
         OSError: A file cannot be read.
     """
     for item in parcel.items:
         if item.settled:
             continue
         if stopping():
-            break
-        answer = scp.store(item.path, item.transfer_syntax_uid, item.sop_class_uid)
+            return
+        answer = carrier.send(item)
         parcel = parcel.with_item(item.answered(answer))
+        yield parcel
         if not answer.status:
-            break
-    return parcel
+            return
 
 
 def _record(session: Session, node: Node, held: Claim, end: _End) -> str:
@@ -166,10 +168,13 @@ def _tell(row: Delivery, end: _End, state: str) -> None:
         _LOG.info("%s: %s", place, state or "taken back")
 
 
-def _destination(settings: Settings, load: Load) -> DicomDestination:
+def _destination(settings: Settings, load: Load) -> Addressed:
     if not load.parcel.choices:
         raise UnusableError(f"The analysis has no output {load.parcel.group!r}.")
-    return addressed(settings, destination_named(settings, load.destination), *load.sender)
+    destination = destination_named(settings, load.destination)
+    if isinstance(destination, SenderDestination):
+        return return_address(settings, destination, *load.sender)
+    return destination
 
 
 def _is_behind(session: Session, row: Delivery) -> bool:

@@ -30,9 +30,9 @@ def groups_to_choose_from(group: str, classes: Sequence[ReportClass] = tuple(REP
 class Item:
     """One instance to send, and what the peer said of it so far."""
 
-    path: Path
-    sop_class_uid: str
     sop_instance_uid: str
+    sop_class_uid: str
+    path: Path
     tries: int = 0
     answer: Answer | None = None
     resent: bool = False  # a courier that was killed may have sent it

@@ -17,15 +17,14 @@ from lungnode.broker import ping
 from lungnode.cli._audit_checks import check_syslog
 from lungnode.cli._certificates import check_certificates
 from lungnode.cli._check import Check, Status
+from lungnode.cli._destinations import NO_DESTINATION, check_destinations, check_echo
 from lungnode.cli._fast import chosen
 from lungnode.errors import LungnodeError, SettingsError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
-from lungnode.scu.association import echo
-from lungnode.settings import DicomDestination, PeerTls, ReceiverSettings, SenderDestination, Settings
+from lungnode.settings import DicomDestination, PeerTls, ReceiverSettings, Settings
 
 _LOCK_WAIT_S = 2.0
-_NO_DESTINATION = "Add a [[destinations]] table with name, ae_title, host and port to the settings file."
 
 
 def run_checks(settings: Settings) -> Iterator[Check]:
@@ -44,13 +43,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield from check_certificates(settings)
     yield from check_syslog(settings)
     yield _receiver(settings, running=running)
-    for destination in settings.destinations:
-        if isinstance(destination, SenderDestination):
-            yield _senders(settings, destination)
-        else:
-            yield _destination(settings, destination)
-    if not settings.destinations:
-        yield Check("destinations", Status.WARNING, "Results go nowhere.", _NO_DESTINATION)
+    yield from check_destinations(settings)
 
 
 def _settings(settings: Settings) -> Check:
@@ -62,7 +55,7 @@ def _settings(settings: Settings) -> Check:
     for rule in settings.rules:
         for name in set(rule.destinations or ()) - set(names):
             message = f"Rule {rule.name} sends to {name!r}, which is no destination."
-            mend = f"The destinations are: {', '.join(names)}." if names else _NO_DESTINATION
+            mend = f"The destinations are: {', '.join(names)}." if names else NO_DESTINATION
             return Check("settings", Status.WRONG, message, mend)
     try:
         keywords_of(settings.rules)
@@ -206,7 +199,7 @@ def _receiver(settings: Settings, *, running: bool) -> Check:
         name="itself", ae_title=own.ae_title, host=host, port=port, timeout_s=5, tls=tls
     )
     mend = "Allow our own AE title, address and certificate to look by itself."
-    return _echo("receiver", itself, own.ae_title, mend)
+    return check_echo("receiver", itself, own.ae_title, mend)
 
 
 def _ports_are_free(own: ReceiverSettings) -> Check:
@@ -222,29 +215,6 @@ def _ports_are_free(own: ReceiverSettings) -> Check:
                 return Check("receiver", Status.WRONG, f"{own.host} port {port}: {error.strerror}.", mend)
     named = " and ".join(map(str, ports))
     return Check("receiver", Status.OK, f"{own.host} port {named} can be opened; the node does not run.")
-
-
-def _destination(settings: Settings, destination: DicomDestination) -> Check:
-    calling = destination.calling_ae_title or settings.receiver.ae_title
-    mend = f"Check address and AE titles on both sides; the peer must know us as {calling}."
-    return _echo(f"destination {destination.name}", destination, calling, mend)
-
-
-def _senders(settings: Settings, destination: SenderDestination) -> Check:
-    name = f"destination {destination.name}"
-    if not settings.peers:
-        mend = "Add a [[peers]] table with name, ae_title, host and port for each sender."
-        return Check(name, Status.WRONG, "Results go back to the sender, and no peer has an address.", mend)
-    known = ", ".join(sorted({peer.ae_title for peer in settings.peers}))
-    return Check(name, Status.OK, f"Results go back to the sender if it is one of: {known}.")
-
-
-def _echo(name: str, peer: DicomDestination, calling_ae_title: str, mend: str) -> Check:
-    try:
-        echo(peer, calling_ae_title)
-    except LungnodeError as error:
-        return Check(name, Status.WRONG, str(error), mend)
-    return Check(name, Status.OK, f"{peer.ae_title} at {peer.host} port {peer.port} answers a C-ECHO.")
 
 
 def _is_running(data: Path) -> bool:

@@ -9,7 +9,7 @@ from lungnode.errors import UnusableError
 from lungnode.scu.association import describe
 from lungnode.settings import DicomDestination
 from worker.answers import Meaning
-from worker.destination import storing
+from worker.carriers.dimse import storing
 
 
 def send(destination: DicomDestination, calling_ae_title: str, paths: Sequence[Path]) -> int:

@@ -12,6 +12,8 @@ from lungnode.settings.destinations import (
     OutputKind,
     ReportClass,
     SenderDestination,
+    StowDestination,
+    WebDestination,
 )
 from lungnode.settings.node import Settings
 from lungnode.settings.parts import AETitle, Network
@@ -46,7 +48,9 @@ __all__ = [
     "Rule",
     "SenderDestination",
     "Settings",
+    "StowDestination",
     "SyslogSettings",
+    "WebDestination",
     "WebSettings",
     "load_settings",
 ]

@@ -1,15 +1,17 @@
 """Where results go, a class for each kind of destination: nonsense is refused when settings are read."""
 
-from typing import Annotated, Any, Final, Literal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from lungnode.settings.parts import Chosen, Frozen
 from lungnode.settings.peers import Peer
+from lungnode.settings.tls import PeerTls
 
 OutputKind = Literal["sr", "sc", "pm", "kos"]
 ReportClass = Literal["comprehensive-3d", "comprehensive", "enhanced"]
-_KIND: Final = "dicom: by C-STORE; sender: by C-STORE to the peer that sent the study"
+_KIND: Final = "dicom: by C-STORE; sender: by C-STORE to the peer that sent the study; stow: by STOW-RS"
 
 
 class Delivered(Frozen):
@@ -43,6 +45,41 @@ class DicomDestination(DicomObjects, Peer):
     kind: Literal["dicom"] = Field("dicom", description=_KIND)
 
 
+class WebDestination(Delivered):
+    """A destination that is reached by HTTP; its secrets are read at each attempt, so they may be renewed."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")] = Field(
+        description="its base URL, without user, query and fragment"
+    )
+    token_file: Path | None = Field(None, description="file that holds a bearer token")
+    token_variable: str | None = Field(None, description="variable that holds a bearer token")
+    username: str | None = Field(None, description="user name of basic authentication")
+    password_file: Path | None = Field(None, description="file that holds its password")
+    password_variable: str | None = Field(None, description="variable that holds its password")
+    tls: PeerTls = PeerTls()  # where the URL is https
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether we say who we are."""
+        return any((self.token_file, self.token_variable, self.username))
+
+    @model_validator(mode="after")
+    def _has_one_way_to_sign_in(self) -> Self:
+        tokens = [self.token_file, self.token_variable]
+        passwords = [self.password_file, self.password_variable]
+        if sum(value is not None for value in tokens + passwords) > 1:
+            raise ValueError("name one file or variable with a token or a password")
+        if (self.username is None) != (passwords == [None, None]):
+            raise ValueError("username and a file or variable with its password go together")
+        return self
+
+
+class StowDestination(DicomObjects, WebDestination):
+    """A PACS that receives results by STOW-RS."""
+
+    kind: Literal["stow"] = Field(description=_KIND)
+
+
 class SenderDestination(DicomObjects):
     """Whoever sent the study, if `[[peers]]` has an address for its AE title."""
 
@@ -57,9 +94,11 @@ def _kind(value: Any) -> Any:
     return value.get("kind", "dicom") if isinstance(value, dict) else getattr(value, "kind", None)
 
 
-KINDS: Final = ("dicom", "sender")
+KINDS: Final = ("dicom", "sender", "stow")
 Destination = Annotated[
-    Annotated[DicomDestination, Tag("dicom")] | Annotated[SenderDestination, Tag("sender")],
+    Annotated[DicomDestination, Tag("dicom")]
+    | Annotated[SenderDestination, Tag("sender")]
+    | Annotated[StowDestination, Tag("stow")],
     Discriminator(
         _kind,
         custom_error_type="kind",

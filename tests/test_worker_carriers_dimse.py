@@ -8,7 +8,7 @@ from pynetdicom import AE, evt
 from pynetdicom.events import EventHandlerType
 
 from lungnode.settings import DicomDestination
-from worker.destination import storing
+from worker.carriers.dimse import storing
 
 
 def look_first(event: evt.Event) -> None:

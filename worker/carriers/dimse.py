@@ -1,10 +1,10 @@
 """A Storage SCU: one association that sends files as they are stored."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Final, Self
+from typing import Final
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -16,6 +16,7 @@ from lungnode.scu.association import associated
 from lungnode.scu.watch import Watch
 from lungnode.settings import DicomDestination
 from worker.answers import ASK, Answer, answer_of, silence
+from worker.parcel import Item
 
 _UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _ABORTED: Final = f"{ASK} Some abort where they do not know our AE title."
@@ -40,6 +41,14 @@ class StorageScp:
         """Tell whether instances of a class may be sent, in some transfer syntax."""
         return any(c.abstract_syntax == sop_class_uid for c in self._association.accepted_contexts)
 
+    def send(self, item: Item) -> Answer:
+        """Send an instance.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        return self.store(item.path, item.transfer_syntax_uid, item.sop_class_uid)
+
     def store(self, path: Path, transfer_syntax_uid: str, sop_class_uid: str) -> Answer:
         """Send the bytes of a file as they are, or decompressed where the peer takes nothing else.
 
@@ -50,7 +59,7 @@ class StorageScp:
             return silence("the association was gone")
         instance: Path | Dataset = path
         if not self._takes(sop_class_uid, transfer_syntax_uid):
-            instance = _uncompressed(path)
+            instance = uncompressed(path)
         began = monotonic()
         try:
             response = self._association.send_c_store(instance)
@@ -77,7 +86,8 @@ class StorageScp:
         )
 
 
-def _uncompressed(path: Path) -> Dataset:
+def uncompressed(path: Path) -> Dataset:
+    """Return an instance whose pixels every peer can take."""
     instance = dcmread(path)
     if instance.file_meta.TransferSyntaxUID.is_compressed:
         instance.decompress(generate_instance_uid=False)
@@ -103,40 +113,6 @@ def storing(
     _config.STORE_SEND_CHUNKED_DATASET = True
     with associated(destination, calling_ae_title, _contexts(proposed)) as association:
         yield StorageScp(association, destination.timeout_s)
-
-
-class Line:
-    """An association that is opened when it is needed and kept for whatever else goes to the destination."""
-
-    def __init__(self) -> None:
-        """Be closed."""
-        self._open = ExitStack()
-        self._scp: StorageScp | None = None
-
-    def __enter__(self) -> Self:
-        """Still be closed."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Release the association."""
-        self._open.close()
-
-    def scp(
-        self,
-        destination: DicomDestination,
-        calling_ae_title: str,
-        proposed: Callable[[], dict[str, set[str]]],
-    ) -> StorageScp:
-        """Return the peer; the association is made if there is none, or none any more.
-
-        Raises:
-            UnavailableError: No association for now.
-            UnusableError: The peer will never accept it.
-        """
-        if self._scp is None or not self._scp.is_there:
-            self._open.close()
-            self._scp = self._open.enter_context(storing(destination, calling_ae_title, proposed()))
-        return self._scp
 
 
 def _contexts(proposed: dict[str, set[str]]) -> list[PresentationContext]:
