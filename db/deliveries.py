@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased, joinedload
 
+from db import confirmations
 from db.models import Analysis, Delivery, DeliveryState
 from db.work import DELIVERIES, claimable
 
@@ -42,7 +43,8 @@ def next_delivery(session: Session, now: datetime, per_destination: int) -> int 
 def list_deliveries(session: Session, states: Collection[str] = (), limit: int = 100) -> list[Delivery]:
     """Return the newest deliveries with analysis and study, of all states unless some are named."""
     with_study = joinedload(Delivery.analysis).joinedload(Analysis.study)
-    query = select(Delivery).options(with_study).order_by(Delivery.id.desc()).limit(limit)
+    options = (with_study, joinedload(Delivery.confirmation))
+    query = select(Delivery).options(*options).order_by(Delivery.id.desc()).limit(limit)
     if states:
         query = query.where(Delivery.state.in_(states))
     return list(session.scalars(query))
@@ -57,6 +59,10 @@ def next_step(row: Delivery, max_attempts: int) -> str:
     if row.state in ENDED_BADLY:
         first = row.advice or "Mend what the reason says."
         return f"{first} Then: lungnode deliveries retry {row.id}"
+    if row.confirmation and row.state == DeliveryState.STORED:
+        return confirmations.next_step(row.confirmation)
+    if row.confirmation and row.state == DeliveryState.COMMITTED:
+        return confirmations.confirmed_by(row.confirmation)
     return _STEPS.get(DeliveryState(row.state), "")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session, selectinload
 
-from db.models import Analysis, Disposition, Instance, Quarantined, Study
+from db.models import Analysis, Delivery, Disposition, Instance, Quarantined, Study
 from lungnode.errors import UnusableError
 
 
@@ -69,10 +69,11 @@ def get_study(session: Session, study_instance_uid: str) -> Study:
         UnusableError: There is no such study.
     """
     loaded = selectinload(Study.analyses)
+    delivered = loaded.selectinload(Analysis.deliveries).selectinload(Delivery.confirmation)
     query = (
         select(Study)
         .where(Study.study_instance_uid == study_instance_uid)
-        .options(loaded.selectinload(Analysis.outputs), loaded.selectinload(Analysis.deliveries))
+        .options(loaded.selectinload(Analysis.outputs), delivered)
     )
     study = session.scalar(query)
     if study is None:

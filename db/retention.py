@@ -19,6 +19,8 @@ from db.models import (
     AnalysisState,
     AssociationRecord,
     AssociationStudy,
+    Confirmation,
+    ConfirmationState,
     Delivery,
     DeliveryState,
     Instance,
@@ -32,6 +34,7 @@ from lungnode.settings import Settings
 
 _UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
 _ON_THE_WAY: Final = (DeliveryState.PENDING, DeliveryState.SENDING)
+_ASKED: Final = (ConfirmationState.PENDING, ConfirmationState.ASKING, ConfirmationState.AWAITING)
 _ENDED_BADLY: Final = (DeliveryState.REFUSED, DeliveryState.DEAD)
 
 
@@ -78,6 +81,7 @@ class Policy:
             Reason("it is on hold", Study.hold != ""),
             Reason("its analysis is not finished", _has_analysis(Analysis.state.in_(_UNFINISHED))),
             Reason("its results are on their way", _has_delivery(Delivery.state.in_(_ON_THE_WAY))),
+            Reason("a destination is asked whether it keeps its results", _is_being_confirmed()),
             Reason("its analysis is quarantined", self._quarantined),
             Reason("a destination did not take its results", self._undelivered),
             Reason("it is labelled", exists().where(Label.study_id == Study.id)),
@@ -149,6 +153,11 @@ def _has_analysis(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
 
 def _has_delivery(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     return _has_analysis(Delivery.analysis_id == Analysis.id, *conditions)
+
+
+def _is_being_confirmed() -> ColumnElement[bool]:
+    # What a destination turns out not to keep is sent again.
+    return _has_delivery(Confirmation.delivery_id == Delivery.id, Confirmation.state.in_(_ASKED))
 
 
 def _is_last() -> ColumnElement[bool]:

@@ -20,6 +20,8 @@ from db.models import (
     AuditBatch,
     CommitmentRequest,
     CommitmentState,
+    Confirmation,
+    ConfirmationState,
     Delivery,
     DeliveryState,
     ForwardState,
@@ -27,7 +29,14 @@ from db.models import (
     InquiryState,
 )
 
-Row = type[Analysis] | type[Delivery] | type[CommitmentRequest] | type[Inquiry] | type[AuditBatch]
+Row = (
+    type[Analysis]
+    | type[Delivery]
+    | type[CommitmentRequest]
+    | type[Confirmation]
+    | type[Inquiry]
+    | type[AuditBatch]
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,16 @@ REPORTS: Final = Work(
     extra_claims=0,
     order=(CommitmentRequest.due_at, CommitmentRequest.id),
 )
+# One that waits for a report is due when the report is overdue.
+CONFIRMATIONS: Final = Work(
+    row=Confirmation,
+    waiting=(ConfirmationState.PENDING, ConfirmationState.AWAITING),
+    running=ConfirmationState.ASKING,
+    retry=ConfirmationState.PENDING,
+    exhausted=ConfirmationState.UNCONFIRMED,
+    extra_claims=0,
+    order=(Confirmation.due_at, Confirmation.id),
+)
 INQUIRIES: Final = Work(
     row=Inquiry,
     waiting=(InquiryState.PENDING,),
@@ -89,7 +108,7 @@ INQUIRIES: Final = Work(
     extra_claims=0,
     order=(Inquiry.due_at, Inquiry.id),
 )
-EVERY_WORK: Final = (ANALYSES, DELIVERIES, VERIFICATIONS, REPORTS, INQUIRIES)
+EVERY_WORK: Final = (ANALYSES, DELIVERIES, VERIFICATIONS, REPORTS, CONFIRMATIONS, INQUIRIES)
 # Batches of the audit trail on their way to the syslog server: never given up.
 FORWARDS: Final = Work(
     row=AuditBatch,

@@ -17,7 +17,13 @@ DELIVERY_QUEUE: Final = "delivery"
 ANALYSE_TASK: Final = "lungnode.analyse"  # argument: analyses.id
 DELIVER_TASK: Final = "lungnode.deliver"  # argument: deliveries.id
 REPORT_TASK: Final = "lungnode.report"  # argument: commitment_requests.id
-_QUEUES: Final = {ANALYSE_TASK: ANALYSIS_QUEUE, DELIVER_TASK: DELIVERY_QUEUE, REPORT_TASK: DELIVERY_QUEUE}
+CONFIRM_TASK: Final = "lungnode.confirm"  # argument: confirmations.id
+_QUEUES: Final = {
+    ANALYSE_TASK: ANALYSIS_QUEUE,
+    DELIVER_TASK: DELIVERY_QUEUE,
+    REPORT_TASK: DELIVERY_QUEUE,
+    CONFIRM_TASK: DELIVERY_QUEUE,
+}
 
 
 def open_queue(settings: Settings) -> Celery:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,13 @@ class Orthanc:
         body = json.dumps(value).encode()
         with urlopen(f"http://127.0.0.1:{self.http_port}/{path}", body, timeout=30) as answer:
             return json.load(answer)
+
+    def delete(self, path: str) -> None:
+        """Let it forget something."""
+        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=10)
+        connection.request("DELETE", f"/{path}")
+        assert connection.getresponse().status == 200
+        connection.close()
 
     def instances(self, study_instance_uid: str, modality: str = "") -> list[Dataset]:
         """Read what it holds of a study, of one modality."""

@@ -13,6 +13,7 @@ from db.session import open_engine, upgrade
 from lungnode.cli._check import Check, Status
 from lungnode.cli._checks import run_checks
 from lungnode.cli.check import rule_of
+from lungnode.commitment import PUSH_MODEL
 from lungnode.errors import UnusableError
 from lungnode.model_folder import MANIFEST_FILE
 from lungnode.phantom import phantom_study
@@ -26,6 +27,7 @@ from lungnode.settings import (
     StowDestination,
 )
 from tests.bench import Bench
+from tests.committing import STUDY_ROOT_FIND, archive
 from tests.model_folders import Registry
 from tests.nodes import command, embedded_broker, variables
 from tests.web_peers import Reply, web_peer
@@ -182,6 +184,28 @@ def test_a_destination_that_is_down_is_wrong_and_how_it_must_know_us_is_said(tmp
     assert found.status == Status.WRONG
     assert "cannot be reached" in found.message
     assert found.mend.endswith("the peer must know us as LUNGNODE.")
+
+
+@pytest.mark.parametrize(
+    ("without", "changes", "status", "words"),
+    [
+        ((), {}, Status.OK, "It offers storage commitment. It must know LUNGNODE with our address"),
+        ((), {"calling_ae_title": "OTHER"}, Status.WARNING, "call OTHER, which our receiver does not accept"),
+        ((PUSH_MODEL,), {}, Status.OK, "It is asked by C-FIND."),
+        ((), {"confirm": "query"}, Status.OK, "It is asked by C-FIND."),
+        ((PUSH_MODEL,), {"confirm": "commitment"}, Status.WARNING, "It offers no way to confirm"),
+        ((PUSH_MODEL, STUDY_ROOT_FIND), {}, Status.WARNING, "It offers no way to confirm"),
+    ],
+)
+def test_what_a_destination_can_confirm_is_told(
+    tmp_path: Path, without: tuple[str, ...], changes: dict[str, str], status: Status, words: str
+) -> None:
+    with archive(*without) as peer:
+        to = DicomDestination(**(dict(PACS) | {"port": peer.port, "timeout_s": 10.0} | changes))
+        found = checks(tmp_path, destinations=(to,))
+
+    assert found["destination PACS"].status == Status.OK
+    assert (found["confirmation PACS"].status, words in found["confirmation PACS"].message) == (status, True)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
 from db.deliveries import list_deliveries, retry
-from db.models import Analysis, Delivery, DeliveryState, Study
+from db.models import Analysis, Confirmation, Delivery, DeliveryState, Study
 from db.session import open_engine, transaction, upgrade
 from lungnode.cli import build
 
@@ -94,6 +94,40 @@ def test_deliveries_are_listed_the_newest_first_with_every_instances_status(lung
     assert [each["id"] for each in found] == list(range(len(DeliveryState), 0, -1))
     assert found[0]["instances"] == RECORDS
     assert (found[0]["study_instance_uid"], found[0]["revision"]) == ("1.2.3", 1)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "confirmation", "told"),
+    [
+        (3, {"state": "awaiting"}, "has until 2026-01-02 12:00:00 UTC to report."),
+        (
+            3,
+            {"state": "pending", "reason": "It gave no answer."},
+            "will be asked whether it keeps it. It g",
+        ),
+        (
+            3,
+            {"state": "unconfirmed", "reason": "It refuses."},
+            "does not tell whether it keeps it. It r",
+        ),
+        (4, {"state": "confirmed"}, "Confirmed by storage commitment."),
+        (4, {"state": "confirmed", "method": "query"}, "Confirmed by C-FIND."),
+    ],
+)
+def test_a_delivery_tells_how_far_it_is_confirmed(
+    lungnode: Any, tmp_path: Path, delivery: int, confirmation: dict[str, str], told: str
+) -> None:
+    columns: dict[str, Any] = {"method": "commitment", "due_at": NOON, "created_at": NOON, **confirmation}
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    with transaction(engine) as session:
+        session.add(Confirmation(delivery_id=delivery, **columns))
+    engine.dispose()
+
+    found = {each["id"]: each for each in listed(lungnode("list", "--json"))}
+
+    assert told in found[delivery]["next_step"]
+    assert found[delivery]["confirmation"]["state"] == confirmation["state"]
+    assert found[1]["confirmation"] is None
 
 
 def test_the_list_can_be_narrowed(lungnode: Any) -> None:

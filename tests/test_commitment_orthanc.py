@@ -1,7 +1,8 @@
-"""Orthanc, in both roles of storage commitment: it asks us and is told on a new association."""
+"""Orthanc in both roles of storage commitment: it asks us and is told, and it commits to our results."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,14 +14,17 @@ from sqlalchemy import Engine
 from daemon.clerk.desk import CommitmentDesk
 from daemon.clerk.main import Clerk, now_utc
 from db.commitments import list_requests
-from db.models import CommitmentRequest, CommitmentState
+from db.models import CommitmentRequest, CommitmentState, Delivery
 from db.session import open_engine, transaction, upgrade
-from lungnode.settings import Peer, Settings
+from lungnode.settings import CommitmentSettings, Peer, Settings
+from tests.couriers import Courier, MakeCourier, dimse
 from tests.nodes import wait_for
 from tests.orthanc import Orthanc, running_orthanc
 from tests.receiving import running_receiver
 from tests.spooling import STUDY, slices, write
 from worker.commitment import report_row
+from worker.confirm import confirm_due
+from worker.courier import deliver_row
 from worker.hold import Node
 
 
@@ -100,3 +104,86 @@ def test_orthanc_is_told_which_instance_fails_and_why(pair: Pair) -> None:
         "1.2.840.99999.404": 0x0112,
     }
     assert [each["SOPInstanceUID"] for each in answer["Success"]] == [f"{STUDY}.1.2"]
+
+
+@dataclass
+class Delivering:
+    """A delivery of ours to Orthanc, which reports to the pair's receiver."""
+
+    pair: Pair
+    courier: Courier
+    delivery_id: int
+
+    def node(self) -> Node:
+        """A delivery worker's."""
+        return replace(
+            self.courier.node,
+            settings=self.courier.node.settings.model_copy(
+                update={"commitment": CommitmentSettings(linger_s=0.0)}
+            ),
+        )
+
+    def deliver_and_ask(self) -> None:
+        """Send what is due, and ask whether it is kept."""
+        deliver_row(self.node(), self.delivery_id)
+        confirm_due(self.node())
+
+    def take_report(self) -> None:
+        """Let the clerk take Orthanc's report."""
+        wait_for(lambda: list(self.pair.settings.spool.glob("*/*.event")), what="the report")
+        Clerk(self.courier.engine, self.pair.settings, Event(), lambda: self.courier.now).round()
+
+    def ended(self) -> Delivery:
+        """The delivery as it is, with its confirmation."""
+        with transaction(self.courier.engine) as session:
+            row = session.get_one(Delivery, self.delivery_id)
+            assert row.confirmation is not None
+            return row
+
+
+def delivering(pair: Pair, courier: MakeCourier, **changes: str) -> Delivering:
+    to = dimse(pair.orthanc.dicom_port, ae_title="ORTHANC", timeout_s=10.0, **changes)
+    node, (delivery_id,) = courier(to, "sc", captures=3, state="complete", revision=1)
+    return Delivering(pair, node, delivery_id)
+
+
+def test_orthanc_commits_to_what_it_stored_on_a_new_association(pair: Pair, courier: MakeCourier) -> None:
+    it = delivering(pair, courier)
+
+    it.deliver_and_ask()
+    it.take_report()
+
+    row = it.ended()
+    assert (row.state, row.confirmation.method) == ("committed", "commitment")  # type: ignore[union-attr]
+
+
+def test_what_orthanc_lost_is_sent_again_and_committed(pair: Pair, courier: MakeCourier) -> None:
+    it = delivering(pair, courier)
+    deliver_row(it.node(), it.delivery_id)
+    lost = it.ended().instances[1]["sop_instance_uid"]
+    wanted = {"Level": "Instance", "Query": {"SOPInstanceUID": lost}}
+    (found,) = pair.orthanc.post("tools/find", wanted)
+    pair.orthanc.delete(f"instances/{found}")
+
+    confirm_due(it.node())
+    it.take_report()
+    assert (it.ended().state, it.ended().reason) == (
+        "pending",
+        f"The destination does not keep 1 of 3 instances; {lost}: 0x0112.",
+    )
+    it.courier.now = it.ended().due_at
+    it.deliver_and_ask()
+    it.take_report()
+
+    assert it.ended().state == "committed"
+
+
+def test_an_orthanc_that_cannot_report_to_us_is_asked_by_c_find(pair: Pair, courier: MakeCourier) -> None:
+    it = delivering(pair, courier, calling_ae_title="UNKNOWN")
+
+    for _ in range(3):
+        it.deliver_and_ask()
+        it.courier.now += timedelta(seconds=700)
+
+    row = it.ended()
+    assert (row.state, row.confirmation.method) == ("committed", "query")  # type: ignore[union-attr]

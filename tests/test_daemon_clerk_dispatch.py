@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from daemon.clerk.dispatch import RESEND_AFTER_S, Dispatcher
-from db.models import Analysis, AnalysisState, Delivery, DeliveryState, Study
+from db.models import (
+    Analysis,
+    AnalysisState,
+    CommitmentRequest,
+    Confirmation,
+    Delivery,
+    DeliveryState,
+    Study,
+)
 from db.session import open_engine, transaction
 from lungnode.broker import broker_command, ping, prepare_socket
 from lungnode.errors import UnavailableError
@@ -91,6 +99,43 @@ def test_a_worker_is_woken_for_each_due_row(engine: Engine, dispatcher: Dispatch
     dispatcher.sweep(NOON)
 
     assert (broker.messages("analysis"), broker.messages("delivery")) == (1, 1)
+
+
+def test_a_courier_is_woken_to_report_and_to_ask_and_what_one_left_is_taken_back(
+    engine: Engine, dispatcher: Dispatcher, broker: Broker
+) -> None:
+    dead = {"lease_owner": "dead", "lease_until": NOON, "attempts": 1}
+    add(engine, state="done")
+    with transaction(engine) as session:
+        session.execute(update(Delivery).values(state="stored"))
+        session.add(
+            Confirmation(delivery_id=1, state="awaiting", method="query", due_at=NOON, created_at=NOON)
+        )
+        lost = Confirmation(delivery_id=2, state="asking", method="commitment", due_at=NOON, created_at=NOON)
+        request = CommitmentRequest(
+            transaction_uid="1.2",
+            digest="d",
+            source="a/1",
+            association_id="a",
+            calling_ae_title="CT",
+            called_ae_title="LUNGNODE",
+            address="",
+            instances=[],
+            state="reporting",
+            due_at=NOON,
+            requested_at=NOON,
+        )
+        for row in (lost, request):
+            for name, value in dead.items():
+                setattr(row, name, value)
+            session.add(row)
+
+    dispatcher.sweep(NOON + timedelta(seconds=1))
+
+    assert broker.messages("delivery") == 3
+    with transaction(engine) as session:
+        assert [row.state for row in session.query(Confirmation)] == ["awaiting", "pending"]
+        assert session.query(CommitmentRequest).one().state == "verified"
 
 
 def test_a_row_is_told_again_only_when_its_message_seems_lost(

@@ -11,10 +11,12 @@ from typing import Final
 import pytest
 from sqlalchemy import event, func, select
 
+from db import confirmations
 from db.models import (
     Analysis,
     AssociationRecord,
     AuditEvent,
+    ConfirmationMethod,
     Delivery,
     DeliveryState,
     Instance,
@@ -99,7 +101,15 @@ def having(table: type, **values: str) -> Callable[[ClerkNode, str], None]:
     return lambda node, study: change(node, table, study, **values)
 
 
+def be_asked(node: ClerkNode, study: str) -> None:
+    change(node, Delivery, study, state="stored")
+    with transaction(node.engine) as session:
+        of_study = select(Delivery.id).join(Analysis).join(Study).where(Study.study_instance_uid == study)
+        confirmations.begin(session, session.scalars(of_study).one(), ConfirmationMethod.QUERY, NOON)
+
+
 KEEPERS: Final = (
+    (be_asked, "a destination is asked whether it keeps its results"),
     (having(Study, state="receiving"), "it is still being received"),
     (open_association, "it is still being received"),
     (having(Study, hold="case 7"), "it is on hold"),

@@ -3,6 +3,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, func, select
 
+from db import confirmations
 from db.changes import reanalyse
 from db.erasure import delete_study
 from db.models import (
@@ -10,6 +11,9 @@ from db.models import (
     AnalysisState,
     AssociationStudy,
     Base,
+    CommitmentTransaction,
+    Confirmation,
+    ConfirmationMethod,
     Delivery,
     DeliveryState,
     Instance,
@@ -127,10 +131,19 @@ def test_a_study_is_not_analysed_again_before_its_time(two_studies: Engine) -> N
 
 def test_a_deleted_study_leaves_no_row(two_studies: Engine) -> None:
     with transaction(two_studies) as session:
+        delivery = session.scalars(select(Delivery)).one()
+        confirmations.begin(session, delivery.id, ConfirmationMethod.COMMITMENT, NOON)
+        session.flush()
+        confirmations.begin_transaction(
+            session, session.scalars(select(Confirmation)).one().id, "1.2.9", NOON
+        )
+
+    with transaction(two_studies) as session:
         delete_study(session, get_study(session, STUDY), NOON + timedelta(hours=1))
         delete_study(session, get_study(session, OTHER), NOON + timedelta(hours=1))
 
     tables: list[type[Base]] = [Study, Instance, Analysis, Output, Delivery, AssociationStudy]
+    tables += [Confirmation, CommitmentTransaction]
     with transaction(two_studies) as session:
         counts = {session.scalar(select(func.count()).select_from(table)) for table in tables}
     assert counts == {0}

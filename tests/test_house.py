@@ -11,7 +11,14 @@ import typer
 from pydantic import BaseModel
 
 import daemon
-from db.models import AnalysisState, CommitmentState, DeliveryState, InquiryState, StudyState
+from db.models import (
+    AnalysisState,
+    CommitmentState,
+    ConfirmationState,
+    DeliveryState,
+    InquiryState,
+    StudyState,
+)
 from lungnode import cli
 from lungnode.settings import Settings
 from lungnode.tls import TlsTrouble
@@ -57,6 +64,7 @@ def test_every_setting_is_documented_in_its_own_words(name: str, description: st
         *(f"delivery `{s}`" for s in DeliveryState),
         *(f"commitment `{s}`" for s in CommitmentState),
         *(f"question `{s}`" for s in InquiryState),
+        *(f"confirmation `{s}`" for s in ConfirmationState),
     ],
 )
 def test_every_state_is_explained_to_the_operator(state: str) -> None:

@@ -21,6 +21,7 @@ from lungnode.settings import SenderDestination, Settings
 from worker.addressing import destination_named, return_address
 from worker.answers import Meaning
 from worker.carriers.line import Addressed, Carrier, Line
+from worker.confirm import begin_confirmation
 from worker.hold import Node, Stopped, kept
 from worker.load import UNFINISHED, Load, beside, read_load
 from worker.parcel import Parcel
@@ -64,6 +65,8 @@ def _deliver(node: Node, row_id: int, line: Line) -> list[int]:
     end = _attempt(node, held, load, line)
     with transaction(node.engine) as session:
         state = _record(session, node, held, end)
+        if state == DeliveryState.STORED:
+            begin_confirmation(session, node, row)
         _tell(row, end, state)
         return [] if state in UNFINISHED else _followers(session, row)
 

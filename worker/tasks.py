@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from threading import Event, Thread
+from threading import BoundedSemaphore, Event, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery, signals
@@ -23,9 +23,18 @@ from db import audit
 from db.session import open_engine
 from lungnode.errors import LungnodeError, UnavailableError
 from lungnode.pulse import Pulse
-from lungnode.queue import ANALYSE_TASK, ANALYSIS_QUEUE, DELIVER_TASK, REPORT_TASK, open_queue, wake
+from lungnode.queue import (
+    ANALYSE_TASK,
+    ANALYSIS_QUEUE,
+    CONFIRM_TASK,
+    DELIVER_TASK,
+    REPORT_TASK,
+    open_queue,
+    wake,
+)
 from lungnode.settings import Settings
 from worker.commitment import report_row
+from worker.confirm import confirm_due
 from worker.courier import deliver_due
 from worker.hold import Node
 
@@ -188,6 +197,18 @@ def _deliveries(app: Celery, settings: Settings, stopping: SharedFlag) -> dict[s
     def report(row_id: int) -> None:
         _guarded(lambda: report_row(node, row_id), row_id)
 
+    # Asking waits for peers as well; half of the couriers stay with deliveries.
+    slots = BoundedSemaphore(max(1, settings.delivery.threads // 2))
+
+    def confirm(row_id: int) -> None:
+        """Ask about whatever is due, unless enough others do."""
+        if slots.acquire(blocking=False):
+            try:
+                _guarded(lambda: confirm_due(node), row_id)
+            finally:
+                slots.release()
+
+    app.task(name=CONFIRM_TASK, shared=False)(confirm)
     app.task(name=DELIVER_TASK, shared=False)(deliver)
     app.task(name=REPORT_TASK, shared=False)(report)
     return {"pool": "threads", "concurrency": settings.delivery.threads}

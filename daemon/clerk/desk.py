@@ -1,13 +1,11 @@
 """The clerk's desk for storage commitment: requests are verified, and their reports handed on."""
 
 import logging
-import os
 import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 from sqlalchemy import Engine
 
@@ -17,7 +15,7 @@ from daemon.clerk.verify import Request, look_up, may_still_come, verify
 from db import commitments
 from db.models import CommitmentRequest, CommitmentState, Study
 from db.session import transaction
-from db.work import VERIFICATIONS, Claim, claim, finish, give_back, renew
+from db.work import VERIFICATIONS, Claim, claim, finish, give_back, new_owner, renew
 from lungnode.commitment import Reference
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
@@ -58,7 +56,7 @@ class CommitmentDesk:
 
     def _verify(self, row_id: int) -> str:
         """Verify one request; return its new state, empty when somebody else has it."""
-        held = Claim(VERIFICATIONS, row_id, f"{self._host}:{os.getpid()}:{uuid4().hex[:8]}")
+        held = Claim(VERIFICATIONS, row_id, new_owner())
         request = self._claim(held)
         if request is None:
             return ""

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from db import work
 from db.session import transaction
 from lungnode.errors import UnavailableError
-from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, REPORT_TASK, wake
+from lungnode.queue import ANALYSE_TASK, CONFIRM_TASK, DELIVER_TASK, REPORT_TASK, wake
 from lungnode.settings import Settings
 
 # A message may wait longer behind others; its repeat finds the row claimed and does nothing. Where a lease is
@@ -21,6 +21,7 @@ _WOKEN: Final = {
     ANALYSE_TASK: work.ANALYSES,
     DELIVER_TASK: work.DELIVERIES,
     REPORT_TASK: work.REPORTS,
+    CONFIRM_TASK: work.CONFIRMATIONS,
 }
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,9 @@ class Dispatcher:
         """
         deliveries, analyses = self._settings.delivery.max_attempts, self._settings.analysis.max_attempts
         limits = {work.ANALYSES: analyses, work.INQUIRIES: self._settings.clerk.ask_attempts}
-        limits |= dict.fromkeys((work.DELIVERIES, work.VERIFICATIONS, work.REPORTS), deliveries)
+        limits |= dict.fromkeys(
+            (work.DELIVERIES, work.VERIFICATIONS, work.REPORTS, work.CONFIRMATIONS), deliveries
+        )
         with transaction(self._engine) as session:
             for table, attempts in limits.items():
                 for row_id in work.take_back(session, table, now, attempts):

@@ -5,6 +5,12 @@ from db.models.audit import AuditBatch, AuditEvent, ForwardState
 from db.models.base import Base, UtcDateTime
 from db.models.changes import Correction, Erasure, Withdrawal
 from db.models.commitment import CommitmentRequest, CommitmentState, CommitmentStudy
+from db.models.confirmation import (
+    CommitmentTransaction,
+    Confirmation,
+    ConfirmationMethod,
+    ConfirmationState,
+)
 from db.models.feedback import Agreement, Feedback
 from db.models.idempotency import IdempotentWrite
 from db.models.inquiries import Inquiry, InquiryKind, InquiryState
@@ -36,6 +42,10 @@ __all__ = [
     "CommitmentRequest",
     "CommitmentState",
     "CommitmentStudy",
+    "CommitmentTransaction",
+    "Confirmation",
+    "ConfirmationMethod",
+    "ConfirmationState",
     "Correction",
     "Delivery",
     "DeliveryState",

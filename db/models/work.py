@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from db.models.base import Base
 
 if TYPE_CHECKING:
+    from db.models.confirmation import Confirmation
     from db.models.studies import Study
 
 
@@ -127,3 +128,4 @@ class Delivery(Base):
     instances: Mapped[list[Any]] = mapped_column(default=list)
 
     analysis: Mapped[Analysis] = relationship(back_populates="deliveries")
+    confirmation: Mapped["Confirmation | None"] = relationship(back_populates="delivery")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 from lungnode.cli._check import Check, Status
+from lungnode.cli._confirmation import check_confirmation
 from lungnode.errors import LungnodeError
 from lungnode.scu.association import echo
 from lungnode.settings import (
@@ -21,7 +22,10 @@ NO_DESTINATION = "Add a [[destinations]] table with name, ae_title, host and por
 def check_destinations(settings: Settings) -> Iterator[Check]:
     """Ask all."""
     for destination in settings.destinations:
-        yield _check(settings, destination)
+        check = _check(settings, destination)
+        yield check
+        if check.status is Status.OK and isinstance(destination, DicomDestination):
+            yield from check_confirmation(settings, destination)
     if not settings.destinations:
         yield Check("destinations", Status.WARNING, "Results go nowhere.", NO_DESTINATION)
 

@@ -8,7 +8,7 @@ import typer
 
 from lungnode.cli import settings_of
 from lungnode.cli.studies import open_database
-from lungnode.cli.study_views import wide_console
+from lungnode.cli.study_views import confirmation_record, wide_console
 
 if TYPE_CHECKING:
     from db.models import Delivery
@@ -93,6 +93,7 @@ def _record(row: "Delivery", max_attempts: int) -> dict[str, Any]:
         "finished_at": row.finished_at.isoformat() if row.finished_at else None,
         "reason": row.reason,
         "next_step": next_step(row, max_attempts),
+        "confirmation": confirmation_record(row),
         "instances": row.instances,
     }
 

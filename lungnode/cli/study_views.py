@@ -96,9 +96,26 @@ def analysis_record(analysis: "Analysis", max_attempts: int) -> dict[str, Any]:
     record["deliveries"] = [
         {name: getattr(row, name) for name in delivery}
         | {"next_step": next_step(row, max_attempts), "seconds": _seconds(analysis, row)}
+        | {"confirmation": confirmation_record(row)}
         for row in analysis.deliveries
     ]
     return record
+
+
+def confirmation_record(delivery: "Delivery") -> dict[str, Any] | None:
+    """Return what the destination says of a stored delivery as JSON; None when it was not to be asked."""
+    row = delivery.confirmation
+    if row is None:
+        return None
+    return {
+        "state": row.state,
+        "method": row.method,
+        "attempts": row.attempts,
+        "resends": row.resends,
+        "due_at": row.due_at.isoformat(),
+        "finished_at": row.finished_at.isoformat() if row.finished_at else None,
+        "reason": row.reason,
+    }
 
 
 def commitment_record(row: "CommitmentRequest") -> dict[str, Any]:

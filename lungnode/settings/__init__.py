@@ -5,6 +5,7 @@ Every field is described here once; `docs/operations.md` lists them and a test c
 """
 
 from lungnode.settings.audit import AuditSettings, SyslogSettings
+from lungnode.settings.commitment import CommitmentSettings
 from lungnode.settings.destinations import (
     Destination,
     DicomDestination,
@@ -31,6 +32,7 @@ __all__ = [
     "AnalysisSettings",
     "AuditSettings",
     "ClerkSettings",
+    "CommitmentSettings",
     "DeliverySettings",
     "Destination",
     "DicomDestination",

@@ -20,3 +20,11 @@ class CommitmentSettings(Frozen):
     wait_s: float = Field(
         120.0, gt=0, description="longest wait for requested instances that may still be in the spool"
     )
+    answer_s: float = Field(
+        600.0,
+        gt=0,
+        description="seconds that a destination has to report before its instances are looked for",
+    )
+    linger_s: float = Field(
+        2.0, ge=0, description="seconds that an association stays open for a destination's report"
+    )

@@ -11,6 +11,7 @@ from lungnode.settings.tls import PeerTls
 
 OutputKind = Literal["sr", "sc", "pm", "kos"]
 ReportClass = Literal["comprehensive-3d", "comprehensive", "enhanced"]
+Confirm = Literal["auto", "commitment", "query", "none"]
 _KIND: Final = "dicom: by C-STORE; sender: by C-STORE to the peer that sent the study; stow: by STOW-RS"
 
 
@@ -39,7 +40,16 @@ class DicomObjects(Delivered):
     keep_character_set: bool = Field(False, description="encode text as the source did, not as ISO_IR 192")
 
 
-class DicomDestination(DicomObjects, Peer):
+class Confirmed(Frozen):
+    """A destination that is asked whether it keeps what it stored."""
+
+    confirm: Confirm = Field(
+        "auto",
+        description="how storage is confirmed: commitment, query or none; auto: commitment, else query",
+    )
+
+
+class DicomDestination(Confirmed, DicomObjects, Peer):
     """A PACS that receives results by C-STORE."""
 
     kind: Literal["dicom"] = Field("dicom", description=_KIND)
@@ -80,7 +90,7 @@ class StowDestination(DicomObjects, WebDestination):
     kind: Literal["stow"] = Field(description=_KIND)
 
 
-class SenderDestination(DicomObjects):
+class SenderDestination(Confirmed, DicomObjects):
     """Whoever sent the study, if `[[peers]]` has an address for its AE title."""
 
     kind: Literal["sender"] = Field(description=_KIND)
