@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -41,11 +41,23 @@ def open_engine(url: str, lock_wait_s: float = LOCK_WAIT_S) -> Engine:
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        engine = create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        event.listen(engine, "handle_error", _leave_out_the_row)
+        return engine
     engine = create_engine(parsed, connect_args={"timeout": lock_wait_s}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediately)
     return engine
+
+
+def _leave_out_the_row(context: ExceptionContext) -> None:
+    """Keep what PostgreSQL adds to its message (DETAIL: Failing row contains ...) out of the error."""
+    original, wrapped = context.original_exception, context.sqlalchemy_exception
+    diagnosis = getattr(original, "diag", None)
+    if wrapped is not None and getattr(diagnosis, "message_detail", None):
+        message = str(diagnosis.message_primary) if diagnosis else ""
+        original.args = (message,)
+        wrapped.args = (f"({type(original).__name__}) {message}",)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

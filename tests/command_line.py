@@ -47,11 +47,11 @@ class Result:
 class CommandLine:
     """A process that runs one command after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, **variables: str) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LUNGNODE_")}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _DRIVER],
-            env=environment | {"COLUMNS": "200"},
+            env=environment | {"COLUMNS": "200"} | variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

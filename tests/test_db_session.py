@@ -1,5 +1,6 @@
 import sqlite3
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, func, select, text
+from sqlalchemy.exc import IntegrityError
 
 from db.models import Base, Instance, Study
 from db.session import open_engine, transaction, upgrade
@@ -158,3 +160,24 @@ def test_an_unreachable_server_is_unavailable_and_its_password_is_not_told(tmp_p
         upgrade(engine)
 
     assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["study_instance_uid", "created_at"])
+def test_what_the_database_refuses_is_not_quoted_in_its_error(engine: Engine, column: str) -> None:
+    def insert_what_is_refused() -> None:
+        told = {"patient_name": "Doe^Jane", "patient_id": "4711"}
+        with transaction(engine) as session:
+            session.add(study(**told))
+            session.flush()
+            if column == "created_at":  # PostgreSQL would tell the whole row
+                session.execute(text("UPDATE studies SET created_at = NULL"))
+            else:
+                session.add(study(**told))
+
+    with pytest.raises(IntegrityError) as caught:
+        insert_what_is_refused()
+
+    said = "".join(traceback.format_exception(caught.value))
+    assert "Doe" not in said
+    assert "4711" not in said
+    assert column in said
