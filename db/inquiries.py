@@ -53,21 +53,21 @@ def current_inquiries(session: Session) -> dict[tuple[int, str], Inquiry]:
     return {(row.study_id, row.kind): row for row in session.scalars(query)}
 
 
-def ask(session: Session, study: Study, row: Inquiry | None, question: Question, now: datetime) -> None:
-    """Make a question due: a new one, or `row` again with what it costs so far forgotten.
+def ask(session: Session, study: Study, row: Inquiry | None, question: Question, now: datetime) -> Inquiry:
+    """Make a question due, and return it: a new one, or `row` again; a count forgets its attempts.
 
     One that is being asked is left alone: it is due again when its answer has come and is too old.
     """
     if row is None:
-        revision = study.revision + 1
-        row = Inquiry(study_id=study.id, revision=revision, kind=question.kind, created_at=now, attempts=0)
+        row = Inquiry(study_id=study.id, revision=study.revision + 1, kind=question.kind, attempts=0)
         session.add(row)
     elif row.state == InquiryState.ASKING:
-        return
-    row.peer, row.newest, row.due_at = question.peer, question.newest, question.due_at
+        return row
+    row.peer, row.newest, row.due_at, row.asked_at = question.peer, question.newest, question.due_at, now
     row.state, row.finished_at, row.reason = InquiryState.PENDING, None, ""
     if question.kind is InquiryKind.COUNT:
         row.attempts, row.present, row.expected = 0, None, None
+    return row
 
 
 def close(session: Session, study: Study, now: datetime) -> None:

@@ -30,7 +30,7 @@ HostTable END
 VendorTable BEGIN
 VendorTable END
 AETable BEGIN
-PACS {folder} RW (50, 64mb) ANY
+PACS {folder} RW (50, 512mb) ANY
 AETable END
 """
 

@@ -30,6 +30,7 @@ from tests.bench import Bench
 from tests.committing import STUDY_ROOT_FIND, archive
 from tests.model_folders import Registry
 from tests.nodes import command, embedded_broker, variables
+from tests.query_peers import matches, scripted_pacs
 from tests.web_peers import Reply, web_peer
 
 # pynetdicom 3.0.4 drops the socket of a connection that was refused without closing it.
@@ -230,6 +231,29 @@ def test_a_destination_is_asked_with_a_c_echo(tmp_path: Path, known: str, status
 
     assert found.status == status
     assert words in found.message
+
+
+def test_a_source_is_asked_with_a_c_find(tmp_path: Path) -> None:
+    with (
+        scripted_pacs(lambda _: matches()) as willing,
+        scripted_pacs(lambda _: [(0xA900, None)]) as unwilling,
+    ):
+        sources = (willing.peer(name="one"), unwilling.peer(name="two", query="patient_root"))
+        found = checks(tmp_path, peers=sources)
+
+    assert (found["source one"].status, found["source two"].status) == (Status.OK, Status.WRONG)
+    assert "answered 0xA900 to a C-FIND" in found["source two"].message
+    assert "Let LUNGNODE query there" in found["source two"].mend
+
+
+def test_what_a_source_moves_must_be_accepted_here(tmp_path: Path) -> None:
+    with scripted_pacs(lambda _: matches()) as pacs:
+        known = pacs.peer(name="known", retrieve="move")
+        stranger = pacs.peer(name="stranger", retrieve="move", calling_ae_title="AI_NODE")
+        found = checks(tmp_path, peers=(known, stranger))
+
+    assert found["retrieval from known"].status == Status.OK
+    assert found["retrieval from stranger"].mend == 'Add "AI_NODE" to receiver.called_ae_titles.'
 
 
 def test_what_is_wrong_makes_the_command_fail_and_json_stands_alone(tmp_path: Path) -> None:

@@ -278,6 +278,18 @@ def test_an_answer_outlives_the_clerk(clerk_node: ClerkNode) -> None:
     assert clerk_node.study().completeness == "incomplete: 5 of 8 by query at PACS"
 
 
+def test_a_study_that_waited_for_the_clerk_is_asked_about_before_it_is_judged(clerk_node: ClerkNode) -> None:
+    source = Source(has=8)
+    with asking(clerk_node, source, retrieve="get") as asked:
+        clerk_node.sender().send(*slices(range(1, 6))).release()
+        clerk_node.clock.pass_s(3600)  # while no clerk ran
+
+        assert [asked.after(seconds) for seconds in (0, 0)] == [[], []]
+        assert len(asked.after(5)) == 1
+
+    assert clerk_node.study().completeness == "complete: 8 of 8 by query at PACS"
+
+
 def test_a_question_of_a_clerk_that_died_is_asked_by_another(clerk_node: ClerkNode) -> None:
     source = Source(has=5, speaks=Event())
     with asking(clerk_node, source) as asked, open_queue(clerk_node.settings) as app:

@@ -95,11 +95,11 @@ def test_what_the_source_knows_lengthens_the_wait_and_is_told(evidence: Evidence
     assert judged(evidence, 120) == (True, note)
 
 
-def test_a_count_of_acquisitions_waits_for_the_source_but_not_longer_than_the_quiet_period() -> None:
-    evidence = replace(WHOLE, is_asking=True)
+def test_a_count_of_acquisitions_waits_for_the_source_but_not_longer_than_a_quiet_period() -> None:
+    evidence = replace(WHOLE, asking_since=NOON + timedelta(seconds=10))
 
-    assert judged(evidence, 29.9) == (False, "")
-    assert judged(evidence, 30) == (True, "complete: 148 of 148")
+    assert judged(evidence, 39.9) == (False, "")
+    assert judged(evidence, 40) == (True, "complete: 148 of 148")
 
 
 def test_a_note_fits_its_column_whatever_the_peer_is_called() -> None:

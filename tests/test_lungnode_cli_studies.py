@@ -62,7 +62,7 @@ def test_what_the_source_was_asked_is_shown(node: ClerkNode) -> None:
     with transaction(node.engine) as session:
         for kind, more in ((InquiryKind.COUNT, answer), (InquiryKind.FETCH, {"reason": "It [hung up]."})):
             values = {"newest": 1, "revision": 1, **more}
-            session.add(Inquiry(study_id=1, kind=kind, peer="PACS", due_at=NOON, created_at=NOON, **values))
+            session.add(Inquiry(study_id=1, kind=kind, peer="PACS", due_at=NOON, asked_at=NOON, **values))
 
     shown = lungnode(node, "studies", "show", STUDY).stdout
     document = json.loads(lungnode(node, "studies", "show", STUDY, "--json").stdout)

@@ -71,35 +71,38 @@ class Questions:
 
     def consult(
         self, session: Session, case: "Case", asked: Inquiries, now: datetime
-    ) -> tuple[Told | None, bool]:
+    ) -> tuple[Told | None, datetime | None]:
         """Ask what should be asked about a study that nobody sends at the moment.
 
         Returns:
-            What its source told, unless an instance has come since; and whether the source is being asked.
+            What its source told, unless an instance has come since; and since when the source is being asked,
+            while the first attempt has not ended.
         """
         peer = source_of(self._settings, case.study)
         if peer is None:
-            return None, False
+            return None, None
         row = asked.get((case.study.id, InquiryKind.COUNT))
         if row is None or row.newest != case.newest:
             due_at = case.study.changed_at + timedelta(seconds=self._settings.clerk.ask_after_s)
             question = Question(InquiryKind.COUNT, peer.name, case.newest, due_at)
-            inquiries.ask(session, case.study, row, question, now)
-            return None, True
+            return None, inquiries.ask(session, case.study, row, question, now).asked_at
         told = _told(row)
         if told is not None and told.present < told.expected:
-            self._fetch(session, case, peer, asked, now)
-        return told, _is_first_attempt(row)
+            return told, self._fetch(session, case, peer, asked, now)
+        return told, _first_attempt(row)
 
-    def _fetch(self, session: Session, case: "Case", peer: Peer, asked: Inquiries, now: datetime) -> None:
+    def _fetch(
+        self, session: Session, case: "Case", peer: Peer, asked: Inquiries, now: datetime
+    ) -> datetime | None:
         """Have the missing images fetched once nothing has come for the quiet period."""
         is_wanted = asking_of(self._settings, case.study) == "fetch" and peer.retrieve != "none"
         if not is_wanted or now < case.study.changed_at + case.quiet:
-            return
+            return None
         row = asked.get((case.study.id, InquiryKind.FETCH))
         question = Question(InquiryKind.FETCH, peer.name, case.newest, now)
         if row is None or (row.newest != case.newest and row.attempts < self._settings.clerk.ask_attempts):
-            inquiries.ask(session, case.study, row, question, now)
+            row = inquiries.ask(session, case.study, row, question, now)
+        return _first_attempt(row)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ def _told(row: Inquiry) -> Told | None:
     return Told(row.peer, row.present, row.expected)
 
 
-def _is_first_attempt(row: Inquiry) -> bool:
-    """Whether the first attempt has not ended; later ones hold nothing back."""
+def _first_attempt(row: Inquiry) -> datetime | None:
+    """Return when a question was asked whose first attempt has not ended; later ones hold nothing back."""
     is_waiting = row.state == InquiryState.PENDING and row.attempts == 0
-    return is_waiting or (row.state == InquiryState.ASKING and row.attempts <= 1)
+    is_first = is_waiting or (row.state == InquiryState.ASKING and row.attempts <= 1)
+    return row.asked_at if is_first else None

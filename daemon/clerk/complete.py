@@ -58,8 +58,8 @@ class Completer:
         rule = rule_named(self._settings, study.rule)
         normal = timedelta(seconds=rule.quiet_s or self._settings.clerk.quiet_s)
         lacking = max(normal, timedelta(seconds=self._settings.clerk.gap_quiet_s))
-        told, is_asking = self._questions.consult(session, Case(study, newest, normal), asked, now)
-        evidence = replace(self._read(session, study, newest), told=told, is_asking=is_asking)
+        told, since = self._questions.consult(session, Case(study, newest, normal), asked, now)
+        evidence = replace(self._read(session, study, newest), told=told, asking_since=since)
         return judge(
             evidence, is_open=False, changed_at=study.changed_at, now=now, quiet=Quiet(normal, lacking)
         )

@@ -50,7 +50,7 @@ class Evidence:
     is_volume: bool = False
     is_multi_frame: bool = False  # an image holds several slices, whose positions are not known here
     told: Told | None = None
-    is_asking: bool = False  # the source has not answered yet
+    asking_since: datetime | None = None  # the source was asked then, and the first attempt has not ended
 
     @property
     def is_counted(self) -> bool:
@@ -93,13 +93,14 @@ def judge(
 
     A proven count needs no quiet period. No gap proves nothing, for every beginning of a study has none: a
     gap only lengthens the wait. A source that is being asked may know of more series than those that came, so
-    its answer is waited for; the quiet period goes on meanwhile.
+    its first answer is waited for, as long as a quiet period that begins with the question.
     """
     if is_open:
         return Judgement(is_complete=False)
-    if evidence.is_proven and not evidence.is_lacking and not evidence.is_asking:
+    if evidence.is_proven and not evidence.is_lacking and evidence.asking_since is None:
         return Judgement(is_complete=True, note=note_of(evidence))
-    ready_at = changed_at + (quiet.lacking if evidence.is_lacking else quiet.normal)
+    since = max(changed_at, evidence.asking_since or changed_at)
+    ready_at = since + (quiet.lacking if evidence.is_lacking else quiet.normal)
     if now < ready_at:
         return Judgement(is_complete=False, wait_until=ready_at)
     return Judgement(is_complete=True, note=note_of(evidence))

@@ -48,7 +48,7 @@ class Inquiry(Base):
     woken_at: Mapped[datetime | None]  # not used: clerks look for themselves
     lease_owner: Mapped[str] = mapped_column(String(255), default="")
     lease_until: Mapped[datetime | None]
-    created_at: Mapped[datetime]
+    asked_at: Mapped[datetime]  # when it was made due last
     finished_at: Mapped[datetime | None]
     present: Mapped[int | None]  # CT images that we had when it was asked
     expected: Mapped[int | None]  # that the peer has

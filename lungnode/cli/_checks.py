@@ -19,6 +19,7 @@ from lungnode.cli._certificates import check_certificates
 from lungnode.cli._check import Check, Status
 from lungnode.cli._destinations import NO_DESTINATION, check_destinations, check_echo
 from lungnode.cli._fast import chosen
+from lungnode.cli._source_checks import check_sources
 from lungnode.errors import LungnodeError, SettingsError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
@@ -44,6 +45,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield from check_syslog(settings)
     yield _receiver(settings, running=running)
     yield from check_destinations(settings)
+    yield from check_sources(settings)
 
 
 def _settings(settings: Settings) -> Check:
