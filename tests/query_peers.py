@@ -91,7 +91,7 @@ class ScriptedPacs:
 
     script: Script
     port: int = 0
-    asked: list[Dataset] = field(default_factory=list)
+    asked: list[Dataset] = field(default_factory=list)  # also what is not answered yet
 
     def peer(self, **values: Any) -> Peer:
         """Return how it is called; it must answer within 2 s unless the test says otherwise."""

@@ -28,6 +28,7 @@ from db.session import transaction
 from lungnode.queue import open_queue
 from lungnode.scu.find import FIND_MODELS
 from lungnode.settings import ClerkSettings, Peer, Rule, Settings
+from tests.nodes import wait_for
 from tests.query_peers import ScriptedPacs, matches, scripted_pacs
 from tests.spooling import STUDY, ClerkNode, ct, slices
 
@@ -316,6 +317,7 @@ def test_a_clerk_that_stops_gives_its_questions_back(clerk_node: ClerkNode) -> N
         clerk_node.receive(*slices(range(1, 6)))
         clerk_node.rounds_after(5)
         asked.inquirer.round()
+        wait_for(lambda: asked.pacs.asked, what="the question")
 
         asked.inquirer.stop()
         assert not asked.inquirer.is_asking  # for the association was aborted, long before the time limit

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
@@ -20,6 +21,7 @@ from pydicom.uid import (
 from pynetdicom import evt
 from pynetdicom.events import EventHandlerType
 
+from daemon.clerk.spool import scan
 from daemon.pull.count import Missing
 from daemon.pull.retrieve import GET_MODELS, MOVE_MODELS, Suboperations, retrieving
 from daemon.pull.study import Fetched, fetch_missing, fetch_study, find_studies
@@ -258,6 +260,24 @@ def test_progress_and_counts_are_the_peers(tmp_path: Path) -> None:
 
     assert steps == [Suboperations(completed=n, remaining=3 - n) for n in (1, 2, 3)]
     assert result.count == Suboperations(completed=3)
+
+
+def test_a_success_stands_for_a_file_of_an_open_association(tmp_path: Path) -> None:
+    seen: list[tuple[int, list[bool]]] = []
+
+    def handler(_: evt.Event) -> Iterator[Any]:
+        yield 3
+        for number in (1, 2, 3):
+            yield 0xFF00, stored(number)  # and goes on when its C-STORE-RSP was received
+            open_now = [each.is_open for each in scan(tmp_path / "spool", datetime.now(UTC))]
+            seen.append((len(list((tmp_path / "spool").glob("*/*.dcm"))), open_now))
+
+    with getting_pacs(handler) as pacs:
+        fetch_from(pacs, tmp_path)
+
+    assert seen == [(1, [True]), (2, [True]), (3, [True])]
+    (association,) = scan(tmp_path / "spool", datetime.now(UTC))
+    assert (association.outcome, association.facts.calling_ae_title) == ("released", "PACS")
 
 
 def test_every_instance_reaches_the_asker_though_the_association_thread_looks_first(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Questions to real PACS (DCMTK, Orthanc), and to one that refuses, lies and dawdles."""
 
+import struct
 from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
 import pytest
 from pydicom import DataElement, Dataset, dcmread
+from pynetdicom import evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import
 
 from lungnode.errors import SettingsError, UnavailableError, UnusableError
@@ -189,3 +191,40 @@ def test_questions_follow_each_other_over_one_association() -> None:
 
     assert [each.QueryRetrieveLevel for each in pacs.asked] == ["SERIES", "IMAGE"]
     assert "PatientID" not in pacs.asked[0]
+
+
+def command_set(field: int, status: int) -> bytes:
+    """A P-DATA-TF with a command set that announces no data set. Source: PS3.7 E.1, PS3.8 9.3.5."""
+    values = [(0x0100, field), (0x0120, 1), (0x0110, 1), (0x0800, 0x0101), (0x0900, status)]
+    elements = b"".join(struct.pack("<HHIH", 0, element, 2, value) for element, value in sorted(values))
+    group = struct.pack("<HHII", 0, 0, 4, len(elements)) + elements
+    return struct.pack(">BxIIBB", 4, len(group) + 6, len(group) + 2, 1, 3) + group
+
+
+# pynetdicom's own threads, on either side, may stumble over what is no DICOM; the question ends all the same.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        struct.pack(">BxI", 4, 0xFFFFFFFF),  # a PDU of 4 GiB
+        struct.pack(">BxI4x", 7, 4),  # A-ABORT
+        struct.pack(">BxI4x", 5, 4),  # A-RELEASE-RQ
+        command_set(0x8020, 0x1234),  # C-FIND-RSP with a status that there is not
+        command_set(0x0030, 0),  # C-ECHO-RQ
+    ],
+    ids=["no DICOM", "endless", "abort", "release", "unknown status", "request"],
+)
+def test_a_peer_that_answers_nonsense_costs_its_time_limit_at_most(answer: bytes) -> None:
+    over = Event()
+
+    def handler(event: evt.Event) -> Iterator[Any]:
+        transport: Any = event.assoc.dul.socket
+        transport.socket.sendall(answer)
+        over.wait(30)
+        yield 0x0000, None
+
+    with scripted_pacs(lambda _: [], handlers=[(evt.EVT_C_FIND, handler)]) as pacs:
+        with pytest.raises(UnavailableError, match="Peer PACS"):
+            asked(pacs.peer(timeout_s=1.0))
+        over.set()

@@ -24,7 +24,7 @@ LEASE_S: Final = 60.0
 # Threads of each kind, and at one peer: a silent one does not keep the others from being asked.
 MOST: Final = {InquiryKind.COUNT: 4, InquiryKind.FETCH: 2}
 MOST_AT_ONE_PEER: Final = 2
-_HANG_UP_S: Final = 5.0
+_HANG_UP_S: Final = 2.0
 _LOOK_S: Final = 0.05
 
 

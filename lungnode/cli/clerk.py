@@ -1,5 +1,7 @@
 """Commands: clerk."""
 
+import logging
+import os
 import threading
 
 import typer
@@ -19,3 +21,6 @@ def clerk(context: typer.Context) -> None:
     stop = threading.Event()
     stop_at_signals(stop)
     run(settings_of(context), stop)
+    logging.shutdown()
+    # pynetdicom's thread for a peer that never answered would keep the process for the peer's time limit.
+    os._exit(0)
