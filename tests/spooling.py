@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -68,7 +69,7 @@ def slices(numbers: Iterable[int], study: str = STUDY, **attributes: Any) -> lis
     return [ct(number, study, **attributes) for number in numbers]
 
 
-def write(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> None:
+def write(ds: Dataset, path: Path | BytesIO, syntax: str = ExplicitVRLittleEndian) -> None:
     """Write a data set as the receiver does, with the sender in its File Meta group."""
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = UID(syntax)

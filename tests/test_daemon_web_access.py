@@ -57,8 +57,33 @@ NEEDS = {
     "GET /api/v1/tokens": "administer",
     "DELETE /api/v1/tokens/{number}": "administer",
     "GET /api/v1/audit": "administer",
+    "GET /dicomweb/studies": "view",
+    "GET /dicomweb/series": "view",
+    "GET /dicomweb/studies/{study}/series": "view",
+    "GET /dicomweb/instances": "view",
+    "GET /dicomweb/studies/{study}/instances": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/instances": "view",
+    "GET /dicomweb/studies/{study}": "view",
+    "GET /dicomweb/studies/{study}/series/{series}": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/instances/{instance}": "view",
+    "GET /dicomweb/studies/{study}/metadata": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/metadata": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/instances/{instance}/metadata": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/instances/{instance}/frames/{frames}": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/instances/{instance}/bulkdata/{path:path}": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/instances/{instance}/rendered": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/instances/{instance}/frames/{frame}/rendered": "view",
+    "GET /dicomweb/studies/{study}/thumbnail": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/thumbnail": "view",
+    "GET /dicomweb/studies/{study}/series/{series}/instances/{instance}/thumbnail": "view",
+    "POST /dicomweb/studies": "store",
+    "POST /dicomweb/studies/{study}": "store",
+    "GET /api/v1/studies/{study_instance_uid}/outputs/{sop_instance_uid}": "view",
+    "GET /api/v1/studies/{study_instance_uid}/outputs/{sop_instance_uid}/image": "view",
 }
 EXAMPLES = {"study_instance_uid": "1.2.3", "number": "1", "model": "none", "name": "nobody"}
+EXAMPLES |= {"study": "1.2.3", "series": "1.2", "instance": "1.1", "sop_instance_uid": "1.1"}
+EXAMPLES |= {"frames": "1", "frame": "1", "path": "1"}
 ROLES = {
     "viewer": {"view"},
     "reader": {"view", "judge", "upload", "store"},
@@ -108,7 +133,7 @@ def test_nobody_reaches_what_is_not_theirs(web: Web, role: str) -> None:
 
     for name, permission in sorted(NEEDS.items(), key=lambda item: item[0] == "POST /sign-out"):
         method, path = name.split()
-        status = send(browser, method, path.format(**EXAMPLES)).status_code
+        status = send(browser, method, path.replace(":path", "").format(**EXAMPLES)).status_code
         refused = status == 403 if role else status in (303, 401)
         if refused == (permission in may):
             wrong[name] = status

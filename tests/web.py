@@ -1,13 +1,18 @@
 """A web application for tests: a node without other programs, accounts, and browsers that are signed in."""
 
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
+import uvicorn
+from fastapi import FastAPI
 from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
@@ -18,6 +23,7 @@ from db.accounts import Grant, add_account, add_token, find_account
 from db.models import Role
 from db.session import transaction
 from lungnode.settings import Settings
+from tests.nodes import wait_for
 from tests.spooling import Clock
 
 PASSWORD: Final = "correct horse battery"  # noqa: S105 - of accounts that live as long as a test
@@ -59,6 +65,22 @@ class Web:
         """Return a client that shows a token."""
         headers = {"Authorization": f"Bearer {self.token(account, *scopes, days=days)}"}
         return TestClient(self.app, HERE, headers=headers, follow_redirects=False)
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Serve an application on a free port while the block runs; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        server = uvicorn.Server(config)
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_for(lambda: server.started, what="the web")
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @dataclass

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from daemon.web import health, rendering, sign_in
 from daemon.web.api import API
+from daemon.web.dicomweb import DICOMWEB
 from daemon.web.guard import Guard
 from daemon.web.headers import SecurityHeaders
 from daemon.web.node import WebNode
@@ -18,7 +19,7 @@ from lungnode import __version__
 
 # Requests served at once. Each has at most one connection to the database, and SQLAlchemy's pool has 15.
 THREADS: Final = 12
-ROUTERS: Final = (rendering.router, health.router, sign_in.router, *API, *PAGES)
+ROUTERS: Final = (rendering.router, health.router, sign_in.router, *API, *DICOMWEB, *PAGES)
 
 
 def make_app(node: WebNode) -> FastAPI:
