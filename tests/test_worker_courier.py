@@ -1,4 +1,6 @@
-from db.models import Delivery, DeliveryState
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from db.models import AuditEvent, Delivery, DeliveryState
 from db.session import transaction
 from tests.couriers import MakeCourier, encoded, pacs
 from worker.courier import deliver_due
@@ -39,6 +41,23 @@ def test_what_was_stored_is_not_sent_again(courier: MakeCourier) -> None:
 
     uids = [uid for uid, _, _ in peer.stored]
     assert (row.state, row.attempts, len(uids), len(set(uids))) == (DeliveryState.STORED, 2, 3, 3)
+
+
+def test_a_delivery_is_one_event_of_the_audit_trail_when_it_has_ended(courier: MakeCourier) -> None:
+    with pacs(None, "", 0x0124, 0x0000, 0xA700, 0x0000) as peer:
+        node, (sr, sc) = courier(peer.port, "sr", "sc", captures=3)
+        node.deliver_until_it_ends(sr)
+        node.deliver_until_it_ends(sc)
+
+    with transaction(node.engine) as session:
+        told = [(row.details, row.outcome, row.draft or {}) for row in session.query(AuditEvent)]
+    where = {"destination": "PACS"}
+    assert [(details, outcome) for details, outcome, _ in told] == [
+        ({"delivery": sr, "group": "sr", "state": "refused", "instances": 0} | where, 8),
+        ({"delivery": sc, "group": "sc", "state": "stored", "instances": 3} | where, 0),
+    ]
+    assert told[1][2]["things"][0]["sop_classes"] == {SecondaryCaptureImageStorage: 3}
+    assert told[1][2]["participants"][1]["ae_titles"] == ["PACS"]
 
 
 def test_a_destination_that_the_settings_no_longer_name_is_told(courier: MakeCourier) -> None:

@@ -87,7 +87,8 @@ class Node:
     def activities(self) -> list[tuple[str, str]]:
         """What the audit trail has of programs."""
         with transaction(self.engine) as session:
-            return [(row.action, row.subject) for row in session.query(AuditEvent).order_by(AuditEvent.id)]
+            rows = session.query(AuditEvent).where(AuditEvent.action.startswith("application"))
+            return [(row.action, row.subject) for row in rows.order_by(AuditEvent.id)]
 
     def is_stored(self, row_id: int) -> bool:
         """Tell whether it arrived."""

@@ -20,6 +20,7 @@ from lungnode.errors import LungnodeError, UnusableError
 from lungnode.settings import SenderDestination, Settings
 from worker.addressing import destination_named, return_address
 from worker.answers import Meaning
+from worker.audited import note_delivery
 from worker.carriers.line import Addressed, Carrier, Line
 from worker.confirm import begin_confirmation
 from worker.hold import Node, Stopped, kept
@@ -65,6 +66,8 @@ def _deliver(node: Node, row_id: int, line: Line) -> list[int]:
     end = _attempt(node, held, load, line)
     with transaction(node.engine) as session:
         state = _record(session, node, held, end)
+        if state and state not in UNFINISHED:
+            note_delivery(session, node, row_id, end.parcel, _place(node.settings, load))
         if state == DeliveryState.STORED:
             begin_confirmation(session, node, row)
         _tell(row, end, state)
@@ -178,6 +181,13 @@ def _destination(settings: Settings, load: Load) -> Addressed:
     if isinstance(destination, SenderDestination):
         return return_address(settings, destination, *load.sender)
     return destination
+
+
+def _place(settings: Settings, load: Load) -> Addressed | None:
+    try:
+        return _destination(settings, load)
+    except UnusableError:
+        return None
 
 
 def _is_behind(session: Session, row: Delivery) -> bool:
