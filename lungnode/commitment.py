@@ -27,6 +27,10 @@ REQUEST_ACTION: Final = 1  # PS3.4 Table J.3-1, Action Type ID of Request Storag
 # Source: PS3.5 9.1. Leading zeros are against the rule but common, and harm nobody.
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 _UID_LENGTH: Final = 64
+_ITEM_TAG: Final = b"\xfe\xff\x00\xe0"  # PS3.5 7.5.1
+_ITEM_TAG_BIG_ENDIAN: Final = b"\xff\xfe\xe0\x00"
+# Bytes of a header and two short UIDs. Four megabytes of empty items would keep pydicom busy for 20 s.
+_LEAST_ITEM: Final = 40
 _WARNING: Final = 0xB  # Source: PS3.7 C.3: 0x0001, 0x0107, 0x0116 and 0xBxxx
 # What pydicom lets pass is a setting of the whole process; the receiver decodes in many threads.
 _PYDICOM: Final = Lock()
@@ -191,6 +195,9 @@ def _item(reference: Reference) -> Dataset:
 
 def _decoded(data_set: bytes, transfer_syntax_uid: str) -> Dataset:
     syntax = UID(transfer_syntax_uid)
+    tag = _ITEM_TAG if syntax.is_little_endian else _ITEM_TAG_BIG_ENDIAN
+    if data_set.count(tag) * _LEAST_ITEM > len(data_set) + _LEAST_ITEM:
+        raise UnusableError("The sequences have more items than references fit into.")
     return decode(BytesIO(data_set), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
 
 
