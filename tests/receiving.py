@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,7 +18,7 @@ from typing import Any, Final
 from tests.dicom_wire import CT_IMAGE_STORAGE, DEADLINE_S, EXPLICIT_VR_LITTLE_ENDIAN, Instance, Peer
 
 # The command's own start, without the other commands' modules.
-_PROGRAM: Final = """
+PROGRAM: Final = """
 from daemon.receiver.server import serve
 from lungnode.log import start_log
 from lungnode.settings import load_settings
@@ -77,18 +77,22 @@ class RunningReceiver:
 
 @contextmanager
 def running_receiver(
-    folder: Path, environment: dict[str, str] | None = None, /, **receiver: Any
+    folder: Path,
+    environment: dict[str, str] | None = None,
+    command: Sequence[str] = (sys.executable, "-c", PROGRAM),
+    /,
+    **receiver: Any,
 ) -> Iterator[RunningReceiver]:
     """Run a receiver on a free port with these receiver settings, and stop it at the end.
 
-    `environment` are variables of other settings.
+    `environment` are variables of other settings, `command` is what runs it.
     """
     data, log = folder / "data", folder / "log"
     settings = {"host": "127.0.0.1", "port": 0, "disk_reject_bytes": 0, "disk_warn_bytes": 0, **receiver}
     variables = {f"LUNGNODE_RECEIVER__{name.upper()}": _text(value) for name, value in settings.items()}
     environment = os.environ | variables | {"LUNGNODE_DATA": str(data)} | (environment or {})
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-c", _PROGRAM], env=environment, stderr=output)
+        process = subprocess.Popen(command, env=environment, stderr=output)
     try:
         running = RunningReceiver(process, data, log, *_ports_of(process, log, data))
         wait_until(lambda: len(running.children()) == settings.get("processes", 2), "a process is missing")

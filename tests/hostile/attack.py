@@ -57,7 +57,7 @@ def _send(port: int, number: int, data: bytes) -> bytes | None:
     with socket.socket() as connection:
         connection.settimeout(LIMIT_S)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        connection.bind(_source(number))
+        connection.bind(source(number))
         connection.connect(("127.0.0.1", port))
         try:
             connection.sendall(data)
@@ -65,14 +65,14 @@ def _send(port: int, number: int, data: bytes) -> bytes | None:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
                 return b""
             connection.shutdown(socket.SHUT_WR)
-            return _drain(connection)
+            return drained(connection)
         except TimeoutError:
             return None
         except OSError:  # it was ended while we still sent
             return b"reset"
 
 
-def _source(number: int) -> tuple[str, int]:
+def source(number: int) -> tuple[str, int]:
     """Return an own address and port for each of five million connections.
 
     A closed one keeps its port for a minute; one of those that the kernel gives out would be missing
@@ -81,7 +81,8 @@ def _source(number: int) -> tuple[str, int]:
     return f"127.0.0.{2 + number % 250}", 10_000 + number // 250 % 22_000
 
 
-def _drain(connection: socket.socket) -> bytes:
+def drained(connection: socket.socket) -> bytes:
+    """Return all that comes until the other side ends."""
     answer = b""
     while part := connection.recv(65_536):
         answer += part

@@ -13,21 +13,23 @@ from tests.dicom_wire import (
     CT_IMAGE_STORAGE,
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
+    PUSH_MODEL,
     RELEASE_REQUEST,
     VERIFICATION,
+    commitment_command,
     item,
     pdu,
     pdv,
 )
 from tests.hostile.mutation import Chance, chance_of, damage
 
+_ROLE_SELECTION: Final = 0x54  # PS3.7 Table D.3-9
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
-STORAGE_COMMITMENT: Final = "1.2.840.10008.1.20.1"
 CONTEXTS: Final = (
     (1, CT_IMAGE_STORAGE, (EXPLICIT_VR_LITTLE_ENDIAN,)),
     (3, VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,)),
     (5, CT_IMAGE_STORAGE, (DEFLATED,)),
-    (7, STORAGE_COMMITMENT, (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)),
+    (7, PUSH_MODEL, (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)),
     (9, "1.2.840.10008.5.1.4.1.2.2.1", (EXPLICIT_VR_LITTLE_ENDIAN,)),  # Study Root FIND: refused
 )
 # Source: PS3.7 Table E.1-1, Command Field.
@@ -142,6 +144,9 @@ def _odd_context(chance: Chance) -> bytes:
 def _odd_user_item(chance: Chance) -> bytes:
     """Return a sub-item of PS3.7 D.3.3, or one that is none."""
     kind = chance.choice((0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x00, 0xFF))
+    if kind == _ROLE_SELECTION and chance.random() < 0.7:
+        uid = chance.choice((PUSH_MODEL.encode(), CT_IMAGE_STORAGE.encode(), *_UIDS))
+        return item(kind, struct.pack(">H", len(uid)) + uid + chance.choice((b"\0\1", b"\1\1", b"\xff\2")))
     return item(kind, chance.randbytes(chance.choice((0, 1, 2, 4, 4, 8, 100))))
 
 
@@ -155,6 +160,11 @@ def _later_pdu(chance: Chance) -> tuple[bytes, bytes]:
         return before, damage(chance.choice((RELEASE_REQUEST, ABORT)), chance)
     if kind < 0.25:
         return before, _with_length(_data_pdu(chance), chance)
+    if kind < 0.3:
+        information = damage(_references(chance), chance, chance.randint(1, 3))
+        return before, _commitment(
+            is_report=chance.random() < 0.5, data_set=information, type_id=chance.choice((1, 1, 2, 0))
+        )
     if kind < 0.4:
         return before, pdu(4, damage(_data_pdu(chance)[6:], chance, chance.randint(1, 3)))
     return before, pdu(4, b"".join(_odd_pdv(chance) for _ in range(chance.choice((1, 1, 2, 5)))))
@@ -174,7 +184,40 @@ def _echoed(chance: Chance) -> bytes:
     return pdu(4, pdv(3, 3, _command(chance, 0x0030, VERIFICATION.encode(), 0x0101)))
 
 
+def _commitment_asked(chance: Chance) -> bytes:
+    """Return a storage commitment request or report that is taken. Source: PS3.4 J.3.2 and J.3.3."""
+    is_report = chance.random() < 0.3
+    return _commitment(is_report=is_report, data_set=_references(chance))
+
+
+def commitment_request(chance: Chance) -> bytes:
+    """Return an N-ACTION-RQ that is taken, on context 7."""
+    return _commitment(is_report=False, data_set=_references(chance, 1))
+
+
+def _commitment(*, is_report: bool, data_set: bytes, type_id: int = 1) -> bytes:
+    command = commitment_command(0x0100 if is_report else 0x0130, type_id=type_id)
+    return pdu(4, pdv(7, 3, command)) + pdu(4, pdv(7, 2, data_set))
+
+
+def _references(chance: Chance, count: int | None = None) -> bytes:
+    """Return action information that names instances, explicit VR little endian."""
+    items = b""
+    for _ in range(chance.choice((0, 1, 1, 3)) if count is None else count):
+        uids = _text(0x0008, 0x1150, CT_IMAGE_STORAGE.encode()) + _text(0x0008, 0x1155, b"1.2.3.4")
+        items += struct.pack("<HHI", 0xFFFE, 0xE000, len(uids)) + uids
+    sequence = struct.pack("<HH2sxxI", 0x0008, 0x1199, b"SQ", len(items)) + items
+    return _text(0x0008, 0x1195, b"1.2.3.4.5") + sequence
+
+
+def _text(group: int, element: int, value: bytes) -> bytes:
+    value += b"\0" * (len(value) % 2)
+    return struct.pack("<HH2sH", group, element, b"UI", len(value)) + value
+
+
 def _half_a_command(chance: Chance) -> bytes:
+    if chance.random() < 0.05:
+        return pdu(4, pdv(1, 1, bytes(60_000)))  # nearly all that a command may have
     return pdu(4, pdv(1, 1, _command(chance)[: chance.randrange(60)]))
 
 
@@ -191,6 +234,7 @@ _STATES: Final[tuple[Callable[[Chance], bytes], ...]] = (
     _nothing_yet,
     _stored,
     _echoed,
+    _commitment_asked,
     _half_a_command,
     _a_command,
     _half_a_data_set,
@@ -198,7 +242,7 @@ _STATES: Final[tuple[Callable[[Chance], bytes], ...]] = (
 
 
 def _data_pdu(chance: Chance) -> bytes:
-    return chance.choice((_stored, _echoed, _a_command, _half_a_data_set))(chance)
+    return chance.choice((_stored, _echoed, _a_command, _half_a_data_set, _commitment_asked))(chance)
 
 
 def _odd_pdv(chance: Chance) -> bytes:
@@ -215,8 +259,8 @@ def _odd_command(chance: Chance) -> bytes:
     """Return a command set with strange values, missing or repeated elements, or damage."""
     made = _command(
         chance,
-        chance.choice(_COMMAND_FIELDS),
-        chance.choice((CT_IMAGE_STORAGE.encode(), STORAGE_COMMITMENT.encode(), *_UIDS)),
+        chance.choice((0x0001, 0x0130, chance.choice(_COMMAND_FIELDS))),
+        chance.choice((CT_IMAGE_STORAGE.encode(), PUSH_MODEL.encode(), chance.choice(_UIDS))),
         chance.choice((0x0101, 0x0000, 0x0001, 0xFFFF)),
         chance.choice(_UIDS),
         drop=chance.choice((None, None, 0x0100, 0x0110, 0x0800, 0x0002, 0x1000)),
@@ -236,7 +280,7 @@ def _command(
     """Return a command set; `drop` leaves an element out."""
     elements = (
         (0x0002, sop_class_uid),
-        (0x0003, STORAGE_COMMITMENT.encode()),
+        (0x0003, PUSH_MODEL.encode()),
         (0x0100, struct.pack("<H", command_field)),
         (0x0110, struct.pack("<H", chance.randrange(65_536))),
         (0x0120, struct.pack("<H", 1)),
@@ -246,7 +290,11 @@ def _command(
         (0x1001, b"1.2.840.10008.1.20.1.1"),
         (0x1008, struct.pack("<H", chance.choice((0, 1, 2)))),
     )
-    body = b"".join(_element(number, value) for number, value in elements if number != drop)
+    return _command_set((number, value) for number, value in elements if number != drop)
+
+
+def _command_set(elements: Iterable[tuple[int, bytes]]) -> bytes:
+    body = b"".join(_element(number, value) for number, value in elements)
     return _element(0, struct.pack("<I", len(body))) + body
 
 

@@ -15,11 +15,13 @@ _PER_ASSOCIATION: Final = 20
 class Honest:
     """Sends instances one after the other, over one association after the other, until told to stop."""
 
-    def __init__(self, receiver: RunningReceiver, size: int = 20_000) -> None:
+    def __init__(self, receiver: RunningReceiver, size: int = 20_000, pause_s: float = 0.0) -> None:
+        """Be ready to send instances of `size` bytes, `pause_s` apart."""
         self.acknowledged: list[str] = []  # digests
         self.refused: Counter[str] = Counter()
         self._receiver = receiver
         self._size = size
+        self._pause_s = pause_s
         self._stop = threading.Event()
         self._first_done = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -63,6 +65,7 @@ class Honest:
             number += 1
             instance = an_instance(number, self._size)
             status = peer.store(instance)
+            self._stop.wait(self._pause_s)
             if status == Status.SUCCESS:
                 self.acknowledged.append(digest(instance.data_set))
             else:
