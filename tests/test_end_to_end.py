@@ -108,7 +108,7 @@ class Node:
         def look() -> Analysis | None:
             found = [row for row in self.analyses(study_instance_uid) if row.revision == revision]
             states = [d.state for row in found for d in row.deliveries if d.destination == to]
-            return found[0] if states and set(states) == {DeliveryState.STORED} else None
+            return found[0] if states and set(states) <= _ARRIVED else None
 
         return wait_for(look, limit_s=120, what=f"the results of revision {revision}")
 
@@ -117,6 +117,7 @@ class Node:
         return wait_for(lambda: next((p for p, c in children(self.process.pid).items() if words in c), None))
 
 
+_ARRIVED = {DeliveryState.STORED, DeliveryState.COMMITTED}
 _NODELAY = os.environ | {"TCP_NODELAY": "1"}
 
 
