@@ -27,6 +27,7 @@ from db.models import (
     ForwardState,
     Inquiry,
     InquiryState,
+    Upload,
 )
 
 Row = (
@@ -36,6 +37,7 @@ Row = (
     | type[Confirmation]
     | type[Inquiry]
     | type[AuditBatch]
+    | type[Upload]
 )
 
 

@@ -1,6 +1,7 @@
 """The embedded broker: a real Valkey server on a Unix socket. It opens no port and keeps nothing on disk."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from stat import S_IWOTH
 from typing import Final
@@ -55,16 +56,44 @@ def broker_command(socket: Path) -> list[str]:
     ]
 
 
+_UPLOADS: Final = "lungnode.uploads"  # a list: each element wakes one worker
+_RINGS: Final = 100  # kept at most, for when no worker listens
+
+
+def connect(url: str, timeout_s: float = 2.0) -> Redis:
+    """Return a client of the broker; nothing is connected yet."""
+    # redis-py calls the scheme unix, Celery calls it redis+socket.
+    address = url.replace("redis+socket://", "unix://", 1)
+    return Redis.from_url(address, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+
+
+def ring_for_upload(url: str) -> None:
+    """Wake a worker that waits for uploads; without a broker, workers look by themselves now and then."""
+    with suppress(RedisError, OSError, ValueError), connect(url) as client:
+        client.lpush(_UPLOADS, "1")
+        client.ltrim(_UPLOADS, 0, _RINGS)
+
+
+def wait_for_upload(client: Redis, wait_s: float) -> None:
+    """Return when a worker is wanted, or after so many seconds.
+
+    Raises:
+        UnavailableError: The broker is away.
+    """
+    try:
+        client.blpop([_UPLOADS], timeout=wait_s)
+    except (RedisError, OSError) as error:
+        raise UnavailableError(f"The broker gives no answer: {error}.") from error
+
+
 def ping(url: str, timeout_s: float = 2.0) -> None:
     """Ask the broker for an answer.
 
     Raises:
         UnavailableError: It gave none.
     """
-    # redis-py calls the scheme unix, Celery calls it redis+socket.
-    address = url.replace("redis+socket://", "unix://", 1)
     try:
-        with Redis.from_url(address, socket_timeout=timeout_s, socket_connect_timeout=timeout_s) as client:
+        with connect(url, timeout_s) as client:
             client.ping()
     except (RedisError, OSError, ValueError) as error:
         raise UnavailableError(f"The broker {_without_password(url)} gives no answer: {error}.") from error

@@ -57,6 +57,12 @@ NEEDS = {
     "GET /api/v1/tokens": "administer",
     "DELETE /api/v1/tokens/{number}": "administer",
     "GET /api/v1/audit": "administer",
+    "POST /api/v1/uploads": "upload",
+    "GET /api/v1/uploads": "upload",
+    "GET /api/v1/uploads/{key}": "upload",
+    "DELETE /api/v1/uploads/{key}": "upload",
+    "PUT /api/v1/uploads/{key}/kept": "upload",
+    "GET /api/v1/uploads/{key}/heatmaps/{picture}": "upload",
     "GET /dicomweb/studies": "view",
     "GET /dicomweb/series": "view",
     "GET /dicomweb/studies/{study}/series": "view",
@@ -83,6 +89,7 @@ NEEDS = {
 }
 EXAMPLES = {"study_instance_uid": "1.2.3", "number": "1", "model": "none", "name": "nobody"}
 EXAMPLES |= {"study": "1.2.3", "series": "1.2", "instance": "1.1", "sop_instance_uid": "1.1"}
+EXAMPLES |= {"key": "0" * 32, "picture": "0001-0001.png"}
 EXAMPLES |= {"frames": "1", "frame": "1", "path": "1"}
 ROLES = {
     "viewer": {"view"},

@@ -27,6 +27,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True)
 class Node:
     """One worker process."""
@@ -35,6 +39,7 @@ class Node:
     settings: Settings
     stopping: Callable[[], bool]  # True once the process was asked to stop
     clock: Callable[[], datetime] = utc_now
+    give_way: Callable[[], None] = nothing  # called between batches: returns when nobody more urgent waits
 
 
 @contextmanager

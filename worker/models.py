@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import numpy as np
 
 from lungnode.errors import UnavailableError
-from lungnode.model_folder import Place, verified
-from lungnode.runtime import Model
+from lungnode.model_folder import ModelInfo, Place, verified
+from lungnode.runtime import ClassMaps, Model, Probabilities, Slices
 from lungnode.settings import Settings
 from worker.hold import Node
 
@@ -18,6 +20,34 @@ _LOG = logging.getLogger(__name__)
 _RETRY: Final = timedelta(seconds=60)  # until a model that could not be used is tried again
 
 Loader = Callable[[Path, Settings], Model]  # from a model's folder
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """A model that several threads use, one batch at a time."""
+
+    model: Model
+    lock: Lock
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is loaded."""
+        return self.model.info
+
+    @property
+    def batch(self) -> int:
+        """Slices that go through the network at once."""
+        return self.model.batch
+
+    @property
+    def runtime(self) -> str:
+        """What runs it."""
+        return self.model.runtime
+
+    def predict(self, slices: Slices, *, alone: bool = False) -> tuple[Probabilities, ClassMaps]:
+        """Predict when it is this thread's turn."""
+        with self.lock:
+            return self.model.predict(slices, alone=alone)
 
 
 class WarmModel:

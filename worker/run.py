@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from threading import Event
+from threading import Event, Lock
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, select, update
@@ -26,7 +26,7 @@ from worker.analysis import Seen, analyse
 from worker.conduct import Conduct, Stopwatch
 from worker.hold import Node, Stopped, kept
 from worker.making import compose_results, failed_finding, gray_of
-from worker.models import Loader, WarmModel
+from worker.models import InTurn, Loader, WarmModel
 from worker.result import StudyFinding, Verdict
 from worker.results import Staged, add_deliveries, commit, discard, stage
 from worker.shadow import Analysed, Shadow
@@ -50,6 +50,8 @@ class Analyst:
         self._active = WarmModel(node, load, "active")
         self._shadow = Shadow(node, load)
         self._analysed: Analysed | None = None  # what the shadow has not judged yet
+        # Uploads are classified by another thread, with the same model.
+        self._exchanging, self._predicting = Lock(), Lock()
 
     def warm_up(self) -> Model:
         """Load the model in use if it is not yet, and return it.
@@ -59,7 +61,8 @@ class Analyst:
         """
         with transaction(self._node.engine) as session:
             place = model_in_use(session, self._node.settings)
-        return self._active.at(place)
+        with self._exchanging:
+            return InTurn(self._active.at(place), self._predicting)
 
     def judge_in_shadow(self) -> None:
         """Let the model in the shadow, if any, judge the study that was analysed last."""
@@ -129,6 +132,7 @@ class Analyst:
             return failed_finding(revision, images, model.info.threshold), {}
 
         def proceed(_phase: str, _done: int, _total: int) -> None:
+            self._node.give_way()
             if lost.is_set() or self._node.stopping():
                 raise Stopped
 

@@ -94,6 +94,7 @@ class Shadow:
         limit_s = self._node.settings.analysis.hard_limit_s * _OF_LIMIT
 
         def proceed(_phase: str, _done: int, _total: int) -> None:
+            self._node.give_way()
             if self._node.stopping():
                 raise Stopped
             if time.monotonic() - analysed.began > limit_s:

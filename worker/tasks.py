@@ -158,12 +158,16 @@ class _Child:
     def start(self, **_: Any) -> None:
         """Load and warm the model; rows wait while it cannot be loaded."""
         from worker.run import Analyst  # noqa: PLC0415 - TensorFlow is imported in the child alone
+        from worker.uploads import Desk, Way  # noqa: PLC0415 - the same
 
-        node = Node(open_engine(self._settings.database), self._settings, self._stopping)
+        way = Way()
+        node = Node(open_engine(self._settings.database), self._settings, self._stopping, give_way=way.give)
         loaded = Event()
         Thread(target=self._give_up_loading, args=(loaded,), daemon=True).start()
         try:
             self._analyst = Analyst(node)
+            desk = Desk(node, way, self._analyst.warm_up)
+            Thread(target=desk.serve, name="uploads", daemon=True).start()
             self._analyst.warm_up()
             self._loaded.set()
             # What stays for good is then not looked at again whenever a study's headers fill the memory.

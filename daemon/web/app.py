@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from threading import Event, Thread
 from typing import Final
 
 from anyio.to_thread import current_default_thread_limiter
@@ -15,6 +16,7 @@ from daemon.web.headers import SecurityHeaders
 from daemon.web.node import WebNode
 from daemon.web.pages import PAGES
 from daemon.web.problems import add_handlers
+from daemon.web.sweeping import sweep_until
 from lungnode import __version__
 
 # Requests served at once. Each has at most one connection to the database, and SQLAlchemy's pool has 15.
@@ -45,5 +47,10 @@ def make_app(node: WebNode) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     current_default_thread_limiter().total_tokens = THREADS
+    stopping = Event()
+    sweeper = Thread(target=sweep_until, args=(app.state.node, stopping), name="sweeper", daemon=True)
+    sweeper.start()
     yield
+    stopping.set()
+    sweeper.join()
     app.state.node.engine.dispose()

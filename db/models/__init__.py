@@ -26,6 +26,7 @@ from db.models.studies import (
     Study,
     StudyState,
 )
+from db.models.uploads import Upload, UploadState
 from db.models.work import Analysis, AnalysisState, Delivery, DeliveryState, Output
 
 __all__ = [
@@ -75,6 +76,8 @@ __all__ = [
     "StudyState",
     "TestSet",
     "TestSetMember",
+    "Upload",
+    "UploadState",
     "UtcDateTime",
     "WebSession",
     "Withdrawal",

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from PIL import Image
-from pydicom import Dataset
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
@@ -19,7 +17,6 @@ from rich.text import Text
 
 from lungnode.cli._known import place_in_use
 from lungnode.errors import UnusableError
-from lungnode.heatmap import overlay, spread_highest, upsample
 from lungnode.loading import read_instance
 from lungnode.model_folder import ModelInfo, verified
 from lungnode.runtime import open_model
@@ -27,12 +24,10 @@ from lungnode.settings import Settings
 from worker.classify import Item, classify, unusable
 from worker.conduct import Conduct
 from worker.gather import Task, gather
+from worker.item_views import draw_heatmaps, item_record
 from worker.outputs.compose import compose
-from worker.outputs.legend import annotate
-from worker.outputs.wording import RESEARCH_NOTICE, slice_title
-from worker.result import Context, SliceFinding, Verdict
+from worker.result import Context, Verdict
 
-HEATMAPS: Final = 20  # of a study, the same as a node sends by default
 WIDE: Final = 160  # columns of a table that goes into a file or a pipe
 COMPLETENESS: Final = "not judged: the files were given by hand"
 RESEARCH_USE: Final = "Research use only. Not for diagnostic use."
@@ -63,7 +58,7 @@ def run(paths: Sequence[Path], settings: Settings, saved: Saved, *, as_json: boo
         items.append(item)
         _save(item, saved, number, info)
     if as_json:
-        records = [_record(item) for item in items]
+        records = [item_record(item) for item in items]
         document = {"model": _name(info), "threshold": info.threshold, "items": records}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
@@ -99,29 +94,6 @@ def _name(info: ModelInfo) -> str:
     return f"{info.name} {info.version} (sha256 {info.digest})"
 
 
-def _record(item: Item) -> dict[str, Any]:
-    """Return an item of the JSON document."""
-    finding = item.finding
-    return {
-        "path": str(item.task.path),
-        "kind": item.task.kind,
-        **({"study_instance_uid": item.task.headers[0].study_instance_uid} if item.task.headers else {}),
-        "probability": finding.probability,
-        "verdict": str(finding.verdict),
-        "reason": finding.reason,
-        "notes": list(finding.choice),
-        "slices": [_slice_record(item, shown) for shown in finding.slices],
-        "seconds": round(item.seconds, 3),
-    }
-
-
-def _slice_record(item: Item, shown: SliceFinding) -> dict[str, Any]:
-    if item.task.is_picture:
-        return {"path": str(item.task.path), "probability": shown.probability}
-    frame = {} if shown.frame is None else {"frame": shown.frame}
-    return {"sop_instance_uid": shown.sop_instance_uid, **frame, "probability": shown.probability}
-
-
 def _print_table(items: list[Item], info: ModelInfo) -> None:
     """Print the items for a person."""
     table = Table(
@@ -151,25 +123,13 @@ def _print_table(items: list[Item], info: ModelInfo) -> None:
 def _save(item: Item, saved: Saved, number: int, info: ModelInfo) -> None:
     try:
         if saved.heatmaps is not None:
-            _save_heatmaps(item, saved.heatmaps, number)
+            draw_heatmaps(item, saved.heatmaps, f"{number:04d}-{item.task.path.stem or 'study'}")
         if saved.reports is not None:
             _save_report(item, saved.reports / f"{number:04d}.dcm", info, datetime.now(UTC))
     except OSError as error:
         raise UnusableError(
             f"The results of {item.task.path} cannot be written: {error.strerror}."
         ) from error
-
-
-def _save_heatmaps(item: Item, folder: Path, number: int) -> None:
-    """Write the most suspicious slices of an item as PNG files with their class maps in colour."""
-    slices = item.finding.slices
-    for index in spread_highest([shown.probability for shown in slices], HEATMAPS):
-        gray = item.gray(slices[index])
-        activation = upsample(slices[index].class_map, slices[index].box, *gray.shape)
-        name = f"{number:04d}-{item.task.path.stem or 'study'}-{index + 1:04d}.png"
-        title = slice_title(slices[index], Dataset())
-        drawn = annotate(overlay(gray, activation), title, RESEARCH_NOTICE)
-        Image.fromarray(drawn).save(folder / name)
 
 
 def _save_report(item: Item, path: Path, info: ModelInfo, created_at: datetime) -> None:

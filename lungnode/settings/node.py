@@ -85,6 +85,11 @@ class Settings(BaseSettings):
         return self.data / "outputs"
 
     @property
+    def uploads(self) -> Path:
+        """Where the web keeps uploaded files for a while; analysis workers read them here."""
+        return self.data / "uploads"
+
+    @property
     def models(self) -> Path:
         """Where registered models are kept; workers of every host read them here."""
         return self.data / "models"

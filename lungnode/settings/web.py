@@ -42,6 +42,10 @@ class WebSettings(Frozen):
     session_s: float = Field(43_200.0, gt=0, description="seconds after which a session ends in any case")
     session_idle_s: float = Field(1_800.0, gt=0, description="seconds without a request that end a session")
     token_days: int = Field(365, ge=1, description="longest life of an API token, in days")
+    upload_bytes: int = Field(
+        1_000_000_000, ge=1, description="bytes of one upload, at most; unpacked, at most twice as many"
+    )
+    upload_s: float = Field(3_600.0, gt=0, description="seconds until an upload that is not kept is deleted")
     oidc: OidcSettings = OidcSettings()
 
     @model_validator(mode="after")
