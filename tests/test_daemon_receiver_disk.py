@@ -9,7 +9,7 @@ import pytest
 from daemon.receiver.alerts import Alerts
 from daemon.receiver.association import Association, Node
 from daemon.receiver.disk import CONGESTED_AFTER_S, Disk
-from daemon.receiver.seats import Seats
+from daemon.receiver.seats import Seats, limits_of
 from daemon.receiver.tally import Tally
 from lungnode.settings import ReceiverSettings, Settings
 from tests.dicom_wire import DEADLINE_S, Peer, associate_request
@@ -73,10 +73,11 @@ def test_a_congested_disk_turns_associations_away_for_the_time_being(tmp_path: P
     disk = fake.disk(tmp_path)
     disk.is_full()
     fake.now_s = CONGESTED_AFTER_S
-    node = Node(Settings(data=tmp_path), 0, Seats(1, 1), disk, Tally(), Alerts(tmp_path))
+    seats = Seats(1, limits_of(ReceiverSettings()))
+    node = Node(Settings(data=tmp_path), seats, disk, Tally(), Alerts(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as listener, Peer(listener.getsockname()[1]) as peer:
         connection, address = listener.accept()
-        thread = threading.Thread(target=Association(connection, address[0], node).run)
+        thread = threading.Thread(target=Association(connection, address[0], node, 0).run)
         thread.start()
 
         peer.send(associate_request())

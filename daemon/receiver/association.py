@@ -63,7 +63,6 @@ class Node:
     """What all associations of one process share."""
 
     settings: Settings
-    process: int  # its row in `seats`
     seats: Seats
     disk: Disk
     tally: Tally  # what ended how, by name
@@ -87,9 +86,10 @@ class Association:
     _wire: Wire  # from the handshake on
 
     def __init__(
-        self, connection: socket.socket, address: str, node: Node, *, is_encrypted: bool = False
+        self, connection: socket.socket, address: str, node: Node, place: int, *, is_encrypted: bool = False
     ) -> None:
         self._connection = connection
+        self._place = place
         self._transport: Transport = TcpTransport(connection)
         self._caller = Caller(address)
         self._certificates = node.certificates if is_encrypted else None
@@ -184,10 +184,10 @@ class Association:
             return rejection
         if self._node.disk.is_congested():
             return Rejection.TEMPORARY_CONGESTION
-        if not self._node.seats.take(self._node.process):
-            return Rejection.LOCAL_LIMIT_EXCEEDED
-        self._request = request
-        return None
+        rejection = self._node.seats.take(self._place)
+        if rejection is None:
+            self._request = request
+        return rejection
 
     def _establish(self, request: AssociateRequest) -> None:
         settings = self._node.settings.receiver
@@ -280,7 +280,7 @@ class Association:
         if self._request is None:
             self._log_stranger(ending)
             return
-        self._node.seats.give_back(self._node.process)
+        self._node.seats.give_back(self._place)
         self._log(self._request, self._messages.account if self._messages else Account(), ending)
 
     def _log_stranger(self, ending: Ending) -> None:

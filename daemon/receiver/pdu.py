@@ -38,6 +38,7 @@ class Rejection(Enum):
     PROTOCOL_VERSION_NOT_SUPPORTED = (1, 2, 2)
     TEMPORARY_CONGESTION = (2, 3, 1)
     LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+    ADDRESS_LIMIT_EXCEEDED = (2, 3, 2, "address")
 
     @property
     def is_permanent(self) -> bool:

@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 DRAIN_S: Final = 4.0  # for running C-STOREs, after which connections are cut
 _CUT_S: Final = 0.5  # for the threads of cut connections
 _DEFER_S: Final = 0.002  # a busier process leaves a connection to a less busy one for so long
-_SPARE_CONNECTIONS: Final = 64  # beyond the associations allowed: for rejections, probes and peers that leave
 
 
 class ReceiverProcess:
@@ -40,8 +39,7 @@ class ReceiverProcess:
         self._tally = Tally()
         disk = Disk(settings.spool, settings.receiver)
         self._alerts = Alerts(settings.alerts, disk.is_full)
-        self._node = Node(settings, row, seats, disk, self._tally, self._alerts, listeners.certificates)
-        self._most_connections = settings.receiver.max_associations + _SPARE_CONNECTIONS
+        self._node = Node(settings, seats, disk, self._tally, self._alerts, listeners.certificates)
         self._associations: dict[Association, threading.Thread] = {}
         self._lock = threading.Lock()
 
@@ -84,41 +82,44 @@ class ReceiverProcess:
             logger.error("no connection can be taken: %s", error.strerror)  # noqa: TRY400 - one line
             time.sleep(0.1)  # out of descriptors: the connection would wake us again at once
             return
-        if sum(loads) >= self._most_connections:
+        place = self._seats.enter(self._row, peer[0])
+        if place is None:
             self._tally.add({"connection_limit": 1})
             logger.warning("connection of %s closed: %d are open already", peer[0], sum(loads))
             connection.close()
             return
-        self._start(connection, peer[0], is_encrypted=listener is self._listeners.encrypted)
+        self._start(connection, peer[0], place, is_encrypted=listener is self._listeners.encrypted)
 
-    def _start(self, connection: socket.socket, address: str, *, is_encrypted: bool) -> None:
+    def _start(self, connection: socket.socket, address: str, place: int, *, is_encrypted: bool) -> None:
         try:
             connection.setblocking(True)
-            association = Association(connection, address, self._node, is_encrypted=is_encrypted)
+            association = Association(connection, address, self._node, place, is_encrypted=is_encrypted)
         except OSError:
-            connection.close()  # the peer was gone before we looked
+            self._leave(connection, place)  # the peer was gone before we looked
             return
-        thread = threading.Thread(target=self._serve, args=(association, connection), daemon=True)
+        thread = threading.Thread(target=self._serve, args=(association, connection, place), daemon=True)
         with self._lock:
             self._associations[association] = thread
-        self._seats.enter(self._row)
         try:
             thread.start()
         except RuntimeError as error:
             logger.error("connection of %s cannot be served: %s", address, error)  # noqa: TRY400 - one line
-            self._forget(association, connection)
+            self._forget(association, connection, place)
 
-    def _serve(self, association: Association, connection: socket.socket) -> None:
+    def _serve(self, association: Association, connection: socket.socket, place: int) -> None:
         try:
             association.run()
         finally:
-            self._forget(association, connection)
+            self._forget(association, connection, place)
 
-    def _forget(self, association: Association, connection: socket.socket) -> None:
-        connection.close()
-        self._seats.leave(self._row)
+    def _forget(self, association: Association, connection: socket.socket, place: int) -> None:
+        self._leave(connection, place)
         with self._lock:
             del self._associations[association]
+
+    def _leave(self, connection: socket.socket, place: int) -> None:
+        connection.close()
+        self._seats.leave(place)
 
     def _drain(self) -> None:
         self._each(Association.stop)

@@ -11,7 +11,7 @@ from typing import Final
 from daemon.receiver.alerts import Alert, Alerts
 from daemon.receiver.listening import Listeners, listen
 from daemon.receiver.process import DRAIN_S, serve_process
-from daemon.receiver.seats import Seats
+from daemon.receiver.seats import Seats, limits_of
 from daemon.receiver.signals import SignalQueue
 from lungnode.pulse import BEAT_S, Pulse
 from lungnode.settings import Settings
@@ -56,7 +56,7 @@ class _Parent:
         self._settings = settings
         self._listeners = listeners
         self._signals = signals
-        self._seats = Seats(settings.receiver.processes, settings.receiver.max_associations)
+        self._seats = Seats(settings.receiver.processes, limits_of(settings.receiver))
         self._lifeline, self._life = os.pipe()
         self._rows: dict[int, tuple[int, float]] = {}  # pid: row, start
         self._due: dict[int, float] = {}  # row: when to start it again

@@ -16,6 +16,11 @@ class ReceiverSettings(Frozen):
     port: int = Field(11112, ge=0, le=65535, description="DICOM port; 0 takes a free one")
     processes: int = Field(2, ge=1, le=64, description="processes that share the listening socket")
     max_associations: int = Field(128, ge=1, description="associations open at once, over all processes")
+    max_associations_per_address: int = Field(
+        64,
+        ge=1,
+        description="associations open at once from one address; behind a load balancer: all of them",
+    )
     called_ae_titles: tuple[AETitle, ...] = Field((), description="further called AE titles to accept")
     any_called_ae_title: bool = Field(False, description="accept every called AE title")
     calling_ae_titles: tuple[AETitle, ...] = Field((), description="calling AE titles to accept; empty: all")

@@ -145,3 +145,19 @@ def test_a_commitment_request_of_nothing_but_items_keeps_nobody_waiting(receiver
     assert int.from_bytes(response[0x0900], "little") == Status.INVALID_ARGUMENT_VALUE
     assert response[0x0902].startswith(b"The sequences have more items")
     assert honest.problems() == []
+
+
+def test_a_host_that_takes_all_it_can_get_leaves_room_for_others(tmp_path: Path) -> None:
+    with running_receiver(tmp_path, artim_s=60) as receiver, ExitStack() as stack:
+        greedy = [stack.enter_context(Peer(receiver.port, source="127.0.0.9")) for _ in range(64)]
+        for peer in greedy:
+            peer.associate()
+        silent = [stack.enter_context(Peer(receiver.port, source="127.0.0.9")) for _ in range(40)]
+        receiver.wait_for_log("connection of 127.0.0.9 closed")
+        silent[0].send(associate_request())
+        assert silent[0].read_pdu() == (3, bytes((0, 2, 3, 2)))
+
+        with Honest(receiver) as honest:
+            assert all(peer.echo() == Status.SUCCESS for peer in greedy)
+
+        assert honest.problems() == []
