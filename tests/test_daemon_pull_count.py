@@ -118,8 +118,10 @@ def test_a_source_that_has_less_than_we_proves_nothing(peer: Peer) -> None:
 class Liar:
     """A source that tells numbers of the study and of one series, and lists some images."""
 
-    def __init__(self, study: Any = None, series: Any = None, images: Iterable[int] = ()) -> None:
-        self.study, self.series, self.images = study, series, images
+    def __init__(
+        self, study: Any = None, series: Any = None, images: Iterable[int] = (), image_status: int = 0
+    ) -> None:
+        self.study, self.series, self.images, self.image_status = study, series, images, image_status
         self.levels: list[str] = []
 
     def __call__(self, identifier: Dataset) -> Any:
@@ -135,6 +137,8 @@ class Liar:
                 "NumberOfSeriesRelatedInstances": self.series,
             }
             return matches(told)
+        if self.image_status:
+            return [(self.image_status, None)]
         return matches(*({"SOPInstanceUID": f"{LUNG}.{number}"} for number in self.images))
 
 
@@ -163,8 +167,11 @@ def test_fewer_than_we_have_is_not_believed(number: int) -> None:
         asked(Liar(study=number), held(slices(range(1, 6))))
 
 
-def test_a_source_that_lists_nothing_is_still_counted() -> None:
-    assert asked(Liar(series=8), held(slices(range(1, 6)))) == Counted(5, (Missing(LUNG, 3),))
+@pytest.mark.parametrize("status", [0, 0xA900], ids=["lists nothing", "refuses to list"])
+def test_a_source_that_does_not_list_is_still_counted(status: int) -> None:
+    liar = Liar(series=8, image_status=status)
+
+    assert asked(liar, held(slices(range(1, 6)))) == Counted(5, (Missing(LUNG, 3),))
 
 
 def test_a_source_that_neither_counts_nor_lists_proves_nothing() -> None:

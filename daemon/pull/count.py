@@ -113,7 +113,10 @@ def _compare(
     ours = held.in_series(uid)
     if series.instances == len(ours) and ours:
         return [], held.images.get(uid, set())
-    listed = query.instances(study.study_instance_uid, uid, study.patient_id)
+    try:
+        listed = query.instances(study.study_instance_uid, uid, study.patient_id)
+    except UnusableError:  # some peers know no level below the series: counting must do
+        listed = []
     if not listed:
         more = (series.instances or 0) - len(ours)
         return [Missing(uid, more)] if more > 0 else [], held.images.get(uid, set()) if more >= 0 else set()

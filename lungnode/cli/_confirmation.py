@@ -34,7 +34,7 @@ def check_confirmation(settings: Settings, destination: DicomDestination) -> Ite
 
 
 def _commitment(settings: Settings, name: str, calling_ae_title: str) -> Check:
-    if not _is_called(settings, calling_ae_title):
+    if not is_called(settings, calling_ae_title):
         message = f"Its reports will call {calling_ae_title}, which our receiver does not accept."
         return Check(name, Status.WARNING, message, "Add it to receiver.called_ae_titles.")
     place = f"our address and port {settings.receiver.port}"
@@ -51,6 +51,7 @@ def _offered(peer: DicomDestination, calling_ae_title: str, classes: tuple[str, 
         return set()
 
 
-def _is_called(settings: Settings, ae_title: str) -> bool:
+def is_called(settings: Settings, ae_title: str) -> bool:
+    """Tell whether our receiver accepts associations that call it so."""
     own = settings.receiver
     return own.any_called_ae_title or ae_title in (own.ae_title, *own.called_ae_titles)

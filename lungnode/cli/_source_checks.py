@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from lungnode.cli._check import Check, Status
+from lungnode.cli._confirmation import is_called
 from lungnode.errors import LungnodeError
 from lungnode.scu.find import querying
 from lungnode.settings import Peer, Settings
@@ -34,9 +35,9 @@ def _answers(settings: Settings, source: Peer) -> Check:
 
 
 def _destination_of(settings: Settings, source: Peer) -> Check:
-    own, called = settings.receiver, source.calling_ae_title or settings.receiver.ae_title
+    called = source.calling_ae_title or settings.receiver.ae_title
     name = f"retrieval from {source.name}"
-    if own.any_called_ae_title or called in (own.ae_title, *own.called_ae_titles):
+    if is_called(settings, called):
         return Check(name, Status.OK, f"What it moves to {called} is accepted here.")
     mend = f'Add "{called}" to receiver.called_ae_titles.'
     return Check(name, Status.WRONG, f"It would move to {called}, which our receiver rejects.", mend)
