@@ -7,7 +7,8 @@ import pytest
 
 from lungnode.cli._certificates import check_certificates
 from lungnode.cli._check import Status
-from lungnode.settings import Peer, PeerTls, ReceiverSettings, ReceiverTls, Settings
+from lungnode.settings import Peer, PeerTls, ReceiverSettings, ReceiverTls, Settings, WebSettings
+from lungnode.settings.audit import AuditSettings, SyslogSettings
 from tests.certificates import Authority, Identity
 
 
@@ -62,3 +63,16 @@ def test_a_certificate_with_another_one_s_key_is_wrong(authority: Authority) -> 
 
     assert [each.status for each in found] == [Status.OK, Status.WRONG]
     assert "they do not belong together" in found[1].message
+
+
+def test_the_web_and_the_syslog_server_are_shown_certificates_too(authority: Authority) -> None:
+    soon = authority.sign(expires=datetime.now(UTC) + timedelta(days=3))
+    web = WebSettings(certificate=soon.certificate, private_key=soon.key)
+    syslog = SyslogSettings(tls=PeerTls(certificate=soon.certificate, private_key=soon.key))
+
+    found = check_certificates(Settings(web=web, audit=AuditSettings(syslog=syslog)))
+
+    assert [(each.name, each.status) for each in found] == [
+        ("certificate of the web", Status.WARNING),
+        ("certificate towards the syslog server", Status.WARNING),
+    ]

@@ -23,20 +23,20 @@ def check_certificates(settings: Settings, now: datetime | None = None) -> Itera
     now = now or datetime.now(UTC)
     if settings.receiver.tls.certificate is not None:
         yield _check("certificate of the receiver", settings.receiver.tls, now)
+    if settings.web.certificate is not None:
+        web = PeerTls(certificate=settings.web.certificate, private_key=settings.web.private_key)
+        yield _check("certificate of the web", web, now)
+    towards = [(peer.name, getattr(peer, "tls", None)) for peer in (*settings.peers, *settings.destinations)]
     seen: set[Path | None] = {None}
-    for peer in (*settings.peers, *settings.destinations):
-        tls: PeerTls | None = getattr(peer, "tls", None)
+    for name, tls in (*towards, ("the syslog server", settings.audit.syslog.tls)):
         if tls is not None and tls.certificate not in seen:
             seen.add(tls.certificate)
-            yield _check(f"certificate towards {peer.name}", tls, now)
+            yield _check(f"certificate towards {name}", tls, now)
 
 
 def _check(name: str, tls: ReceiverTls | PeerTls, now: datetime) -> Check:
     try:
-        if isinstance(tls, ReceiverTls):
-            server_context(tls)
-        else:
-            client_context(tls)
+        server_context(tls) if isinstance(tls, ReceiverTls) else client_context(tls)
         end = expires_at(tls.certificate or Path())
     except UnavailableError as error:
         return Check(name, Status.WRONG, str(error), _CORRECT)
