@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from db import confirmations
@@ -12,22 +12,17 @@ from db.models import Analysis, Delivery, DeliveryState
 from db.work import DELIVERIES, claimable
 
 ENDED_BADLY: Final = (DeliveryState.REFUSED, DeliveryState.DEAD)
+# Composed from the report when they are sent; a later revision's takes the place of an earlier one's.
+MESSAGE_GROUPS: Final = ("fhir", "hl7")
 _UNFINISHED: Final = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
 def next_delivery(session: Session, now: datetime, per_destination: int) -> int | None:
     """Return the most urgent delivery that may start now; None when there is none.
 
-    One waits while an earlier one of the same analysis to the same destination has not ended, and while as
-    many are being sent to its destination as may be: a peer that is slow must not hold every courier.
+    One waits while others have to end first (`is_behind`), and while as many are being sent to its
+    destination as may be: a peer that is slow must not hold every courier.
     """
-    earlier = aliased(Delivery)
-    is_behind = exists().where(
-        earlier.analysis_id == Delivery.analysis_id,
-        earlier.destination == Delivery.destination,
-        earlier.id < Delivery.id,
-        earlier.state.in_(_UNFINISHED),
-    )
     busy = (
         select(Delivery.destination)
         .where(Delivery.state == DeliveryState.SENDING, Delivery.lease_until >= now)
@@ -35,9 +30,56 @@ def next_delivery(session: Session, now: datetime, per_destination: int) -> int 
         .having(func.count() >= per_destination)
     )
     chosen = select(Delivery.id).where(
-        *claimable(DELIVERIES, now), ~is_behind, Delivery.destination.not_in(busy)
+        *claimable(DELIVERIES, now), ~_behind(), Delivery.destination.not_in(busy)
     )
     return session.scalar(chosen.order_by(*DELIVERIES.order).limit(1))
+
+
+def is_behind(session: Session, row_id: int) -> bool:
+    """Tell whether a delivery has to wait for another to the same destination.
+
+    For those before it of the same analysis: the report comes first. For the message of an earlier revision
+    that is on its way: what arrives last is what counts.
+    """
+    return session.scalar(select(Delivery.id).where(Delivery.id == row_id, _behind())) is not None
+
+
+def overtaken_by(session: Session, row: Delivery) -> int | None:
+    """Return the later revision whose message takes the place of this one; None when there is none."""
+    if row.group not in MESSAGE_GROUPS:
+        return None
+    later, own = aliased(Analysis), aliased(Analysis)
+    newest = (
+        select(func.max(later.revision))
+        .join(Delivery, Delivery.analysis_id == later.id)
+        .join(own, own.study_id == later.study_id)
+        .where(own.id == row.analysis_id, later.revision > own.revision)
+        .where(Delivery.destination == row.destination, Delivery.group == row.group)
+    )
+    return session.scalar(newest)
+
+
+def _behind() -> ColumnElement[bool]:
+    """Return what holds of a delivery that has to wait."""
+    earlier = aliased(Delivery)
+    of_same_analysis = exists().where(
+        earlier.analysis_id == Delivery.analysis_id,
+        earlier.destination == Delivery.destination,
+        earlier.id < Delivery.id,
+        earlier.state.in_(_UNFINISHED),
+    )
+    other, its, own = aliased(Delivery), aliased(Analysis), aliased(Analysis)
+    of_earlier_revision = exists().where(
+        Delivery.group.in_(MESSAGE_GROUPS),
+        own.id == Delivery.analysis_id,
+        its.study_id == own.study_id,
+        its.revision < own.revision,
+        other.analysis_id == its.id,
+        other.destination == Delivery.destination,
+        other.group == Delivery.group,
+        other.state == DeliveryState.SENDING,
+    )
+    return or_(of_same_analysis, of_earlier_revision)
 
 
 def list_deliveries(session: Session, states: Collection[str] = (), limit: int = 100) -> list[Delivery]:
@@ -76,7 +118,7 @@ def retry(session: Session, ids: Collection[int] | None, now: datetime) -> list[
     """Make refused and dead deliveries due again, those named or all; return which ones.
 
     What the peer stored is not sent again. The class of a report is open again where the peer said of every
-    instance that it did not keep it.
+    instance that it did not keep it; a message is composed anew, with the settings in force.
     """
     query = select(Delivery).where(Delivery.state.in_(ENDED_BADLY)).order_by(Delivery.id).with_for_update()
     if ids is not None:
@@ -87,5 +129,6 @@ def retry(session: Session, ids: Collection[int] | None, now: datetime) -> list[
         row.finished_at = None
         if row.instances and all(record["meaning"] == "refused" for record in row.instances):
             row.negotiated_at = None
+        row.message = ""
         row.instances = [record for record in row.instances if record["meaning"] == "stored"]
     return [row.id for row in rows]

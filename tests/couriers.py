@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 from pydicom.uid import (
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
@@ -31,6 +32,7 @@ from sqlalchemy import Engine
 
 from db.models import Analysis, Delivery, DeliveryState, Output, Study
 from db.session import transaction
+from lungnode import codes
 from lungnode.settings import DeliverySettings, Destination, DicomDestination, Peer, Settings
 from worker.courier import deliver_row
 from worker.hold import Node
@@ -201,6 +203,8 @@ def _output(folder: Path, group: str) -> Output:
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     if group == "sc":
         _add_pixels(ds)
+    if group == "sr":
+        _add_result(ds)
     path = folder / "outputs" / f"{ds.SOPInstanceUID}.dcm"
     path.parent.mkdir(exist_ok=True)
     ds.save_as(path, enforce_file_format=True)
@@ -213,6 +217,34 @@ def _output(folder: Path, group: str) -> Output:
         size=path.stat().st_size,
         digest="",
     )
+
+
+def _add_result(ds: Dataset) -> None:
+    """What a message needs of a report."""
+    ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", "Grün^Jérôme"
+    ds.ContentDate, ds.ContentTime = "20260102", "120000"
+    tracking, presence = _item(codes.TRACKING_UID), _item(codes.PRESENCE)
+    tracking.UID = "2.25.1"
+    presence.ConceptCodeSequence = [_code(codes.PRESENT)]
+    conclusion = _item(codes.CONCLUSION)
+    conclusion.TextValue = "Found."
+    ds.ContentSequence = [tracking, presence, conclusion]
+
+
+def _item(name: Code) -> Dataset:
+    item = Dataset()
+    item.ConceptNameCodeSequence = [_code(name)]
+    return item
+
+
+def _code(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = (
+        code.value,
+        code.scheme_designator,
+        code.meaning,
+    )
+    return item
 
 
 def _add_pixels(ds: Dataset) -> None:

@@ -19,6 +19,8 @@ from lungnode.model_folder import MANIFEST_FILE
 from lungnode.phantom import phantom_study
 from lungnode.settings import (
     DicomDestination,
+    FhirDestination,
+    Hl7Destination,
     Peer,
     ReceiverSettings,
     Rule,
@@ -28,6 +30,7 @@ from lungnode.settings import (
 )
 from tests.bench import Bench
 from tests.committing import STUDY_ROOT_FIND, archive
+from tests.mllp_peers import mllp_peer
 from tests.model_folders import Registry
 from tests.nodes import command, embedded_broker, variables
 from tests.query_peers import matches, scripted_pacs
@@ -93,6 +96,24 @@ def test_a_destination_of_the_web_is_asked_for_one_study(
 
     assert (found.status, message in found.message) == (status, True)
     assert [request.path for request in server.asked] == ["/dicom-web/studies?limit=1"]
+
+
+def test_a_fhir_server_is_asked_for_its_capabilities(tmp_path: Path) -> None:
+    with web_peer(lambda _request: Reply()) as server:
+        ehr = FhirDestination(name="ehr", kind="fhir", url=server.url("/r4"))
+        found = checks(tmp_path, destinations=(ehr,))["destination ehr"]
+
+    assert (found.status, server.asked[0].path) == (Status.OK, "/r4/metadata")
+
+
+def test_an_hl7_receiver_is_connected_to_and_sent_nothing(tmp_path: Path) -> None:
+    with mllp_peer() as peer:
+        ris = Hl7Destination(name="ris", kind="hl7", host="127.0.0.1", port=peer.port, timeout_s=2)
+        up = checks(tmp_path, destinations=(ris,))["destination ris"]
+    down = checks(tmp_path, destinations=(ris,))["destination ris"]
+
+    assert (up.status, down.status, peer.received) == (Status.OK, Status.WRONG, [])
+    assert "cannot be reached" in down.message
 
 
 def test_a_rule_that_sends_to_nobody_is_wrong(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_settings_file_that_is_named_and_missing_is_wrong_use(
         ),
         (
             '[[destinations]]\nname = "fax"\nkind = "fax"\n',
-            "Setting destinations.0: There are these kinds of destination: dicom, sender.",
+            "Setting destinations.0: There are these kinds of destination: dicom, sender, stow, fhir, hl7.",
         ),
     ],
 )

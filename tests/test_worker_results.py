@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from lungnode.settings import DicomDestination
+from lungnode.settings import DicomDestination, FhirDestination, Hl7Destination
 from tests.couriers import dimse
 from worker.result import Verdict
 from worker.results import groups_to_compose, wanted_groups
@@ -24,6 +24,21 @@ def test_a_destination_gets_what_it_is_set_to_in_that_order(
     settings: dict[str, object], groups: tuple[str, ...]
 ) -> None:
     assert wanted_groups(dimse(104, **settings), Verdict.POSITIVE) == groups
+
+
+RIS = Hl7Destination(name="ris", kind="hl7", host="h", port=2575)
+EHR = FhirDestination(name="ehr", kind="fhir", url="https://fhir.example.org/r4", not_applicable=True)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.POSITIVE, Verdict.NEGATIVE, Verdict.ERROR])
+def test_a_destination_of_messages_gets_one_of_each_study_that_was_tried(verdict: Verdict) -> None:
+    assert wanted_groups(RIS, verdict) == ("hl7",)
+
+
+def test_a_message_needs_a_report_even_where_nobody_else_wants_one() -> None:
+    assert groups_to_compose([RIS], Verdict.NOT_APPLICABLE) == ()
+    assert "sr" in groups_to_compose([EHR], Verdict.NOT_APPLICABLE)
+    assert wanted_groups(EHR, Verdict.NOT_APPLICABLE) == ("fhir",)
 
 
 ALL = dimse(104, outputs=("sr", "sc", "pm", "kos"))

@@ -1,15 +1,19 @@
 """What a delivery's rows say there is to send."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from db.models import Analysis, Delivery, DeliveryState, Study
-from lungnode.settings import SenderDestination, Settings
-from worker.parcel import Item, Parcel, groups_to_choose_from, recalled
+from db.deliveries import MESSAGE_GROUPS
+from db.models import Analysis, Delivery, DeliveryState, Output, Study
+from lungnode.identifiers import short_identifier
+from lungnode.settings import DicomObjects, SenderDestination, Settings
+from worker.parcel import REPORT_GROUPS, Item, Parcel, groups_to_choose_from
 
 _DEFAULT: Final = SenderDestination(name="default", kind="sender")
 UNFINISHED: Final = (DeliveryState.PENDING, DeliveryState.SENDING)
@@ -23,6 +27,7 @@ class Load:
     sender: tuple[str, str]  # AE title and address of who sent the study
     parcel: Parcel
     followers: tuple[Parcel, ...]
+    report: Path | None = None  # what a message is composed from
 
     def proposal(self) -> dict[str, set[str]]:
         """Return the transfer syntaxes of all instances, by SOP class."""
@@ -35,11 +40,16 @@ class Load:
 
 def read_load(session: Session, settings: Settings, row: Delivery) -> Load:
     """Read what is to be sent of a delivery that was claimed, as the settings in force want it."""
-    after = select(Delivery).where(*beside(row), Delivery.id > row.id, Delivery.state.in_(UNFINISHED))
-    followers = (_read_parcel(session, settings, each) for each in session.scalars(after))
-    study = session.get_one(Study, session.get_one(Analysis, row.analysis_id).study_id)
+    analysis = session.get_one(Analysis, row.analysis_id)
+    study = session.get_one(Study, analysis.study_id)
     sender = (study.calling_ae_title, study.address)
-    return Load(row.destination, sender, _read_parcel(session, settings, row), tuple(followers))
+    if row.group in MESSAGE_GROUPS:
+        reports = [output for output in analysis.outputs if output.group == REPORT_GROUPS["comprehensive-3d"]]
+        report = settings.outputs / reports[0].path if reports else None
+        return Load(row.destination, sender, _message(row, analysis, study), (), report)
+    after = select(Delivery).where(*beside(row), Delivery.id > row.id, Delivery.state.in_(UNFINISHED))
+    followers = (_parcel(settings, each, analysis.outputs) for each in session.scalars(after))
+    return Load(row.destination, sender, _parcel(settings, row, analysis.outputs), tuple(followers))
 
 
 def beside(row: Delivery) -> tuple[ColumnElement[bool], ...]:
@@ -47,26 +57,33 @@ def beside(row: Delivery) -> tuple[ColumnElement[bool], ...]:
     return Delivery.analysis_id == row.analysis_id, Delivery.destination == row.destination
 
 
-def _read_parcel(session: Session, settings: Settings, row: Delivery) -> Parcel:
-    wanted = next((each for each in settings.destinations if each.name == row.destination), _DEFAULT)
-    outputs = [
-        output
-        for output in session.get_one(Analysis, row.analysis_id).outputs
-        if wanted.summary_page or not output.is_summary
-    ]
+def _message(row: Delivery, analysis: Analysis, study: Study) -> Parcel:
+    # The same for each attempt, so that a receiver knows a message again; another for another analysis.
+    revision = (study.study_instance_uid, str(analysis.revision), analysis.created_at.isoformat())
+    item = Item(
+        identifier=short_identifier("message", *revision, row.destination, row.group),
+        text=row.message,
+        resent=row.attempts > 1,
+    )
+    return Parcel(row.group, {row.group: (item.recalled(row.instances),)}, negotiated=bool(row.message))
+
+
+def _parcel(settings: Settings, row: Delivery, outputs: Sequence[Output]) -> Parcel:
+    objects = (each for each in settings.destinations if isinstance(each, DicomObjects))
+    wanted = next((each for each in objects if each.name == row.destination), _DEFAULT)
     negotiated = row.negotiated_at is not None
     choices = {}
     for group in [row.group] if negotiated else groups_to_choose_from(row.group, wanted.report_classes):
         items = [
             Item(
-                path=settings.outputs / output.path,
+                identifier=output.sop_instance_uid,
                 sop_class_uid=output.sop_class_uid,
-                sop_instance_uid=output.sop_instance_uid,
+                path=settings.outputs / output.path,
                 resent=row.attempts > 1,
-            )
+            ).recalled(row.instances)
             for output in outputs
-            if output.group == group
+            if output.group == group and (wanted.summary_page or not output.is_summary)
         ]
         if items:
-            choices[group] = tuple(recalled(item, row.instances) for item in items)
+            choices[group] = tuple(items)
     return Parcel(row.group, choices, negotiated)

@@ -28,11 +28,12 @@ def groups_to_choose_from(group: str, classes: Sequence[ReportClass] = tuple(REP
 
 @dataclass(frozen=True)
 class Item:
-    """One instance to send, and what the peer said of it so far."""
+    """One instance or message to send, and what the peer said of it so far."""
 
-    sop_instance_uid: str
-    sop_class_uid: str
-    path: Path
+    identifier: str  # SOP Instance UID, or what the message is known by
+    sop_class_uid: str = ""  # empty: a message
+    path: Path = Path()  # of an instance
+    text: str = ""  # of a message
     tries: int = 0
     answer: Answer | None = None
     resent: bool = False  # a courier that was killed may have sent it
@@ -54,6 +55,24 @@ class Item:
         """Whether it need not be sent any more."""
         return self.meaning is not Meaning.AGAIN
 
+    @property
+    def _key(self) -> str:
+        return "sop_instance_uid" if self.sop_class_uid else "message"
+
+    @property
+    def title(self) -> str:
+        """What it is called in a sentence."""
+        return f"{'instance' if self.sop_class_uid else 'message'} {self.identifier}"
+
+    def recalled(self, records: Iterable[dict[str, Any]]) -> "Item":
+        """Return it with what earlier attempts recorded of it."""
+        for record in records:
+            if record.get(self._key) == self.identifier:
+                told = (record["comment"], record["advice"])
+                answer = Answer(record["status"], Meaning(record["meaning"]), *told)
+                return replace(self, tries=record["tries"], answer=answer)
+        return self
+
     def answered(self, answer: Answer) -> "Item":
         """Return the instance after one more try."""
         return replace(self, tries=self.tries + 1, answer=answer)
@@ -62,23 +81,13 @@ class Item:
         """Return what the delivery's row keeps."""
         answer = self.answer or Answer("", Meaning.AGAIN)
         return {
-            "sop_instance_uid": self.sop_instance_uid,
+            self._key: self.identifier,
             "status": answer.status,
             "meaning": self.meaning,
             "comment": answer.comment,
             "advice": answer.advice,
             "tries": self.tries,
         }
-
-
-def recalled(item: Item, records: Iterable[dict[str, Any]]) -> Item:
-    """Return the instance with what earlier attempts recorded of it."""
-    for record in records:
-        if record["sop_instance_uid"] == item.sop_instance_uid:
-            told = (record["comment"], record["advice"])
-            answer = Answer(record["status"], Meaning(record["meaning"]), *told)
-            return replace(item, tries=record["tries"], answer=answer)
-    return item
 
 
 @dataclass(frozen=True)
@@ -104,8 +113,8 @@ class Parcel:
         return Parcel(group, {group: self.choices[group]})
 
     def with_item(self, item: Item) -> "Parcel":
-        """Replace the instance of the same UID."""
-        items = tuple(item if i.sop_instance_uid == item.sop_instance_uid else i for i in self.items)
+        """Replace the item of the same identifier."""
+        items = tuple(item if each.identifier == item.identifier else each for each in self.items)
         return Parcel(self.group, {self.group: items})
 
     def trouble(self, *, quote: bool = True) -> str:
@@ -117,11 +126,11 @@ class Parcel:
         if item is None:
             return ""
         if item.answer is None:
-            return f"Instance {item.sop_instance_uid} was not sent."
+            return f"It stopped before {item.title}."
         if not item.answer.status:
-            return f"No answer came to instance {item.sop_instance_uid}: {item.answer.comment}."
+            return f"No answer came to {item.title}: {item.answer.comment}."
         comment = f" ({item.answer.comment})" if item.answer.comment and quote else ""
-        return f"The destination answered {item.answer.status}{comment} to instance {item.sop_instance_uid}."
+        return f"The destination answered {item.answer.status}{comment} to {item.title}."
 
     @property
     def advice(self) -> str:

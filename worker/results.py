@@ -18,10 +18,11 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db.deliveries import MESSAGE_GROUPS
 from db.models import Analysis, Delivery, Output
 from db.work import Claim, finish
 from lungnode.durable import sync_folder
-from lungnode.settings import Destination, OutputKind
+from lungnode.settings import Destination, DicomObjects, OutputKind
 from worker.outputs.compose import Composed
 from worker.outputs.header import SOURCE_CHARACTER_SET, encode
 from worker.parcel import REPORT_GROUPS, groups_to_choose_from
@@ -44,6 +45,8 @@ def wanted_groups(destination: Destination, verdict: Verdict) -> tuple[str, ...]
     """Return the output groups that a destination gets, in the order it gets them."""
     if verdict is Verdict.NOT_APPLICABLE and not destination.not_applicable:
         return ()
+    if not isinstance(destination, DicomObjects):
+        return (destination.kind,)
     mark = SOURCE_CHARACTER_SET if destination.keep_character_set else ""
     names = {
         "sr": REPORT_GROUPS[destination.report_classes[0]],
@@ -63,6 +66,8 @@ def _has(verdict: Verdict, kind: OutputKind) -> bool:
 def groups_to_compose(destinations: Iterable[Destination], verdict: Verdict) -> tuple[str, ...]:
     """Return every group that may be sent, a report in all its classes."""
     wanted = {group for destination in destinations for group in wanted_groups(destination, verdict)}
+    if wanted.intersection(MESSAGE_GROUPS):  # messages are made of the report
+        wanted = wanted.difference(MESSAGE_GROUPS) | {"sr"}
     if verdict is Verdict.ERROR:
         wanted.add("sr")
     elif verdict is not Verdict.NOT_APPLICABLE:
@@ -133,6 +138,8 @@ def add_deliveries(
     priority = session.get_one(Analysis, revision.analysis_id).priority
     existing = select(Output.group).where(Output.analysis_id == revision.analysis_id).distinct()
     made = set(session.scalars(existing))
+    if "sr" in made:
+        made.update(MESSAGE_GROUPS)
     first = []
     for destination in destinations:
         rows = [

@@ -124,7 +124,8 @@ class Delivery(Base):
     # The last failure, in the peer's words where it had any, and what an operator can do about it.
     reason: Mapped[str] = mapped_column(Text, default="")
     advice: Mapped[str] = mapped_column(Text, default="", server_default="")
-    # {sop_instance_uid, status, meaning, comment, advice, tries} each
+    message: Mapped[str] = mapped_column(Text, default="", server_default="")  # composed before it is sent
+    # {sop_instance_uid or message, status, meaning, comment, advice, tries} each
     instances: Mapped[list[Any]] = mapped_column(default=list)
 
     analysis: Mapped[Analysis] = relationship(back_populates="deliveries")

@@ -10,6 +10,8 @@ from lungnode.scu.association import echo
 from lungnode.settings import (
     Destination,
     DicomDestination,
+    FhirDestination,
+    Hl7Destination,
     SenderDestination,
     Settings,
     StowDestination,
@@ -50,6 +52,21 @@ def _check(settings: Settings, destination: Destination) -> Check:
             return _senders(settings, name)
         case StowDestination():
             return _web(name, destination, f"{destination.url.rstrip('/')}/studies?limit=1")
+        case FhirDestination():
+            return _web(name, destination, f"{destination.url.rstrip('/')}/metadata")
+        case Hl7Destination():
+            return _connection(name, destination)
+
+
+def _connection(name: str, destination: Hl7Destination) -> Check:
+    from worker.carriers.mllp import connected  # noqa: PLC0415 - when a destination is one
+
+    try:
+        with connected(destination):
+            pass
+    except LungnodeError as error:
+        return Check(name, Status.WRONG, str(error), error.advice)
+    return Check(name, Status.OK, f"{destination.host} port {destination.port} takes connections.")
 
 
 def _senders(settings: Settings, name: str) -> Check:

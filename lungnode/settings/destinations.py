@@ -12,7 +12,10 @@ from lungnode.settings.tls import PeerTls
 OutputKind = Literal["sr", "sc", "pm", "kos"]
 ReportClass = Literal["comprehensive-3d", "comprehensive", "enhanced"]
 Confirm = Literal["auto", "commitment", "query", "none"]
-_KIND: Final = "dicom: by C-STORE; sender: by C-STORE to the peer that sent the study; stow: by STOW-RS"
+_KIND: Final = (
+    "dicom: by C-STORE; sender: by C-STORE to the peer that sent the study; stow: by STOW-RS; "
+    "fhir: a FHIR R4 DiagnosticReport; hl7: an HL7 ORU^R01 over MLLP"
+)
 
 
 class Delivered(Frozen):
@@ -90,6 +93,37 @@ class StowDestination(DicomObjects, WebDestination):
     kind: Literal["stow"] = Field(description=_KIND)
 
 
+class FhirDestination(WebDestination):
+    """A FHIR R4 server that receives a DiagnosticReport."""
+
+    kind: Literal["fhir"] = Field(description=_KIND)
+    patient_system: str | None = Field(
+        None, description="URI of the system of patient IDs, where the study does not tell it"
+    )
+    accession_system: str | None = Field(None, description="URI of the system of accession numbers")
+
+
+class Hl7Destination(Delivered):
+    """A system that receives HL7 messages ORU^R01 over MLLP."""
+
+    kind: Literal["hl7"] = Field(description=_KIND)
+    host: str = Field(description="its address")
+    port: int = Field(ge=1, le=65535, description="its port")
+    sending_application: str = Field("LUNGNODE", description="MSH-3")
+    sending_facility: str = Field("", description="MSH-4")
+    receiving_application: str = Field("", description="MSH-5")
+    receiving_facility: str = Field("", description="MSH-6")
+    processing_id: Literal["P", "T", "D"] = Field(
+        "P", description="MSH-11: P production, T training, D debugging"
+    )
+    service: str = Field(
+        "COVID19CT^COVID-19 analysis of a chest CT^L",
+        pattern=r"^[^|~\\&\x00-\x1f]+$",
+        description="OBR-4, what was done: identifier, text and coding system",
+    )
+    tls: PeerTls | None = None  # a table, even an empty one: its port is encrypted
+
+
 class SenderDestination(Confirmed, DicomObjects):
     """Whoever sent the study, if `[[peers]]` has an address for its AE title."""
 
@@ -104,11 +138,13 @@ def _kind(value: Any) -> Any:
     return value.get("kind", "dicom") if isinstance(value, dict) else getattr(value, "kind", None)
 
 
-KINDS: Final = ("dicom", "sender", "stow")
+KINDS: Final = ("dicom", "sender", "stow", "fhir", "hl7")
 Destination = Annotated[
     Annotated[DicomDestination, Tag("dicom")]
     | Annotated[SenderDestination, Tag("sender")]
-    | Annotated[StowDestination, Tag("stow")],
+    | Annotated[StowDestination, Tag("stow")]
+    | Annotated[FhirDestination, Tag("fhir")]
+    | Annotated[Hl7Destination, Tag("hl7")],
     Discriminator(
         _kind,
         custom_error_type="kind",

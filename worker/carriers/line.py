@@ -4,14 +4,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol, Self
 
-from lungnode.settings import DicomDestination, StowDestination
+from lungnode.settings import DicomDestination, FhirDestination, Hl7Destination, StowDestination
 from worker.answers import Answer
 from worker.carriers.dimse import storing
+from worker.carriers.fhir import resting
+from worker.carriers.mllp import messaging
 from worker.carriers.stow import stowing
 from worker.parcel import Item
 
 Proposal = Callable[[], dict[str, set[str]]]
-Addressed = DicomDestination | StowDestination
+Addressed = DicomDestination | StowDestination | FhirDestination | Hl7Destination
 
 
 class Carrier(Protocol):
@@ -72,3 +74,7 @@ def _opened(destination: Addressed, ae_title: str, proposed: Proposal) -> Abstra
             return storing(destination, destination.calling_ae_title or ae_title, proposed())
         case StowDestination():
             return stowing(destination)
+        case FhirDestination():
+            return resting(destination)
+        case Hl7Destination():
+            return messaging(destination)
