@@ -4,7 +4,7 @@ import base64
 import os
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -67,8 +67,9 @@ class WebSession(requests.Session):
         limit_s = destination.timeout_s + len(request.body or b"") / _SLOWEST
         with self._limited(limit_s):
             response = super().send(request, **options)
-            # requests would read without end; what is kept here is what its `content` returns.
-            response._content = _bounded(response)
+            with closing(response):
+                # requests would read without end; what is kept here is what its `content` returns.
+                response._content = _bounded(response)
         if response.is_redirect:
             text, advice = describe(destination, response), "Correct the url: what is sent there is lost."
             raise UnusableError(text, advice=advice)
