@@ -105,9 +105,9 @@ def upgrade(engine: Engine) -> None:
         config.attributes["connection"] = connection
         if _revision(connection) == ScriptDirectory(str(_MIGRATIONS)).get_current_head():
             return
-        drop_derived(connection)
+        readers = drop_derived(connection)
         command.upgrade(config, "head")
-        make_derived(connection)
+        make_derived(connection, readers)
 
 
 def is_current(engine: Engine) -> bool:

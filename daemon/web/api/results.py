@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from daemon.web.access import Viewer
 from daemon.web.api.common import Paged, Wanted, link_next, router
 from daemon.web.api.documents import AnalysisSummary
-from daemon.web.audited import writing
+from daemon.web.audited import note_look, writing
 from daemon.web.export import as_csv, as_parquet
 from daemon.web.node import Node
 from db import audit
@@ -69,8 +69,7 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter a dependency
     asked = ResultFilter(wanted.search(), every_revision, since, until)
     with reading(node.engine) as session:
         found = list_results(session, asked, page)
-    with writing(node, caller) as session:
-        audit.record(session, "results listed", "results", node.clock(), filters=wanted.named())
+    note_look(node, caller, "results listed", "results", filters=wanted.named())
     rows = [ResultDocument.of(row) for row in found.rows]
     return ResultList(results=rows, next=link_next(request, response, found))
 
