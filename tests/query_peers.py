@@ -6,18 +6,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 import pytest
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.events import EventHandlerType
 
+from daemon.pull.retrieve import GET_MODELS, MOVE_MODELS
 from lungnode.scu.find import FIND_MODELS
 from lungnode.settings import Peer
 from tests.nodes import stop, wait_for
 from tests.orthanc import free_port
+from tests.spooling import STUDY, ct
 
 _DCMQRSCP: Final = """
 NetworkTCPPort  = {port}
@@ -130,7 +134,8 @@ def scripted_pacs(
     try:
         yield pacs
     finally:
-        server.shutdown()
+        # It looks for its end every 0.5 s; no test need wait for that.
+        Thread(target=server.shutdown).start()
 
 
 def matches(*values: Mapping[str, Any]) -> list[Answer]:
@@ -143,3 +148,21 @@ def _identifier(values: Mapping[str, Any]) -> Dataset:
     for keyword, value in values.items():
         setattr(identifier, keyword, value)
     return identifier
+
+
+def stored(number: int, **attributes: Any) -> Dataset:
+    """A slice as a PACS has it."""
+    ds = ct(number, **attributes)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return ds
+
+
+@contextmanager
+def getting_pacs(handler: Any, *, sends: bool = True, model: str = "study_root") -> Iterator[ScriptedPacs]:
+    """A PACS with one study of one CT series, whose C-GET and C-MOVE are served by `handler`."""
+    handlers: list[EventHandlerType] = [(evt.EVT_C_GET, handler), (evt.EVT_C_MOVE, handler)]
+    classes = (FIND_MODELS["study_root"], GET_MODELS[model], MOVE_MODELS["study_root"], CTImageStorage)
+    told = {"StudyInstanceUID": STUDY, "SeriesInstanceUID": f"{STUDY}.1", "Modality": "CT"}
+    with scripted_pacs(lambda _: matches(told), *classes, handlers=handlers, sends=sends) as pacs:
+        yield pacs

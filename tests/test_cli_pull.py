@@ -1,12 +1,15 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
+from pynetdicom import evt
 
 from lungnode.phantom import Patient, PhantomStudy, phantom_study
 from tests.command_line import CommandLine, Result
-from tests.query_peers import dcmtk_pacs
+from tests.query_peers import dcmtk_pacs, getting_pacs, stored
+from tests.spooling import STUDY
 
 CONFIG = """
 [[peers]]
@@ -117,7 +120,7 @@ def test_patients_come_first_where_the_model_says_so(pull: Pull, studies: list[P
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("--study", "1.2.3"), 1, "Peer archive has no study with StudyInstanceUID 1.2.3."),
+        (("--study", "1.2.3"), 1, "Peer archive has no study of this StudyInstanceUID."),
         (("--study", "1.2.x"), 2, "a UID has digits and dots"),
         (("--date", "today"), 2, "a date is YYYYMMDD"),
         ((), 2, "Say which study"),
@@ -153,3 +156,22 @@ def test_a_pacs_that_does_not_know_us_fails_the_command(pull: Pull, studies: lis
     assert (
         "It does not know us as a destination; enter our AE title, address and port there." in result.stderr
     )
+
+
+def test_what_could_not_be_sent_is_counted_and_fails_the_command(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    def handler(_: evt.Event) -> Iterator[Any]:
+        yield 2
+        yield 0xFF00, stored(1)
+        yield 0xFF00, stored(2, SOPClassUID="1.2.3.4")  # no context for it
+
+    with getting_pacs(handler) as pacs:
+        pull = Pull(command_line, tmp_path, pacs.port)
+        words = pull("--study", STUDY)
+        document = pull("--study", STUDY, "--json")
+
+    assert (words.returncode, words.stdout) == (1, f"Study {STUDY}: 1 instances fetched, 1 failed.\n")
+    assert "Peer archive could not send all of it; its log may say why. Try again." in words.stderr
+    (record,) = document.document["studies"]
+    assert (document.returncode, record["completed"], record["failed"]) == (1, 1, 1)

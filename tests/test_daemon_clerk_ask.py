@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage
 from pynetdicom import evt
 from sqlalchemy import Engine
 
@@ -29,7 +28,7 @@ from lungnode.queue import open_queue
 from lungnode.scu.find import FIND_MODELS
 from lungnode.settings import ClerkSettings, Peer, Rule, Settings
 from tests.nodes import wait_for
-from tests.query_peers import ScriptedPacs, matches, scripted_pacs
+from tests.query_peers import ScriptedPacs, matches, scripted_pacs, stored
 from tests.spooling import STUDY, ClerkNode, ct, slices
 
 OTHER = "1.2.840.99999.2"
@@ -72,10 +71,7 @@ class Source:
         self.retrievals.append(wanted)
         yield len(wanted)
         for uid in wanted[: self.sends]:
-            ds = ct(int(uid.rpartition(".")[2]), study)
-            ds.file_meta = FileMetaDataset()
-            ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            yield 0xFF00, ds
+            yield 0xFF00, stored(int(uid.rpartition(".")[2]), study=study)
         if self.sends is not None:
             yield 0xA702, None
 

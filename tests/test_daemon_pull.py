@@ -3,35 +3,38 @@
 import json
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
 import pytest
-from pydicom import Dataset, dcmread
-from pydicom.dataset import FileMetaDataset
+from pydicom import dcmread
 from pydicom.uid import (
-    CTImageStorage,
-    ExplicitVRLittleEndian,
     JPEGLSLossless,
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import evt
-from pynetdicom.events import EventHandlerType
 
 from daemon.clerk.spool import scan
 from daemon.pull.count import Missing
-from daemon.pull.retrieve import GET_MODELS, MOVE_MODELS, Suboperations, retrieving
+from daemon.pull.retrieve import Suboperations, retrieving
 from daemon.pull.study import Fetched, fetch_missing, fetch_study, find_studies
 from daemon.receiver.spool import AssociationOutcome
 from lungnode.errors import SettingsError
 from lungnode.phantom import PhantomStudy, phantom_study
-from lungnode.scu.find import FIND_MODELS, StudyMatch
+from lungnode.scu.find import StudyMatch
 from lungnode.settings import Peer, ReceiverSettings, Settings
 from tests.orthanc import Orthanc, running_orthanc
-from tests.query_peers import DcmtkPacs, ScriptedPacs, dcmtk_pacs, matches, scripted_pacs
+from tests.query_peers import (
+    DcmtkPacs,
+    ScriptedPacs,
+    dcmtk_pacs,
+    getting_pacs,
+    matches,
+    scripted_pacs,
+    stored,
+)
 from tests.receiving import RunningReceiver, digest_of_data_set, running_receiver, wait_until
 from tests.spooling import STUDY, ct, write
 
@@ -223,31 +226,10 @@ def test_a_peer_that_may_not_be_fetched_from_is_not_called(tmp_path: Path) -> No
         pass
 
 
-@contextmanager
-def getting_pacs(handler: Any, *, sends: bool = True, model: str = "study_root") -> Iterator[ScriptedPacs]:
-    """A PACS with one CT series whose C-GET is served by `handler`."""
-    handlers: list[EventHandlerType] = [(evt.EVT_C_GET, handler), (evt.EVT_C_MOVE, handler)]
-    classes = (FIND_MODELS["study_root"], GET_MODELS[model], MOVE_MODELS["study_root"], CTImageStorage)
-
-    def script(_: Dataset) -> Any:
-        return matches({"SeriesInstanceUID": f"{STUDY}.1", "Modality": "CT"})
-
-    with scripted_pacs(script, *classes, handlers=handlers, sends=sends) as pacs:
-        yield pacs
-
-
 def fetch_from(pacs: ScriptedPacs, data: Path, **values: Any) -> tuple[Fetched, list[Suboperations]]:
     steps: list[Suboperations] = []
     peer = pacs.peer(**{"retrieve": "get", "retrieve_timeout_s": 2.0} | values)
     return fetch_study(peer, Settings(data=data), StudyMatch(STUDY), steps.append), steps
-
-
-def stored(number: int, **attributes: Any) -> Dataset:
-    """A slice as a PACS has it."""
-    ds = ct(number, **attributes)
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return ds
 
 
 def test_progress_and_counts_are_the_peers(tmp_path: Path) -> None:

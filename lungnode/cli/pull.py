@@ -43,8 +43,7 @@ def pull(  # noqa: PLR0913, PLR0917 - one parameter an option
     _check(peer, keys)
     found = find_studies(peer, settings, keys)
     if not found:
-        asked = ", ".join(f"{keyword} {value}" for keyword, value in keys.items())
-        raise UnusableError(f"Peer {peer.name} has no study with {asked}.")
+        raise UnusableError(f"Peer {peer.name} has no study of this {' and '.join(keys)}.")
     if len(found) > 1 and not every:
         _print_matches(peer, found, as_json=as_json)
         raise UnusableError(f"{len(found)} studies match: say more of the one you want, or --all.")
