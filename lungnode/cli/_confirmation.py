@@ -37,7 +37,8 @@ def _commitment(settings: Settings, name: str, calling_ae_title: str) -> Check:
     if not is_called(settings, calling_ae_title):
         message = f"Its reports will call {calling_ae_title}, which our receiver does not accept."
         return Check(name, Status.WARNING, message, "Add it to receiver.called_ae_titles.")
-    place = f"our address and port {settings.receiver.port}"
+    own = settings.receiver
+    place = f"our address and port {own.tls.port if own.tls.only else own.port}"
     message = f"It offers storage commitment. It must know {calling_ae_title} with {place}."
     return Check(name, Status.OK, message)
 
