@@ -205,13 +205,31 @@ def test_who_is_turned_away_is_named_and_others_are_served(
 
 
 @needs_dcmtk
-def test_storescu_without_certificate_is_turned_away(receiver: RunningReceiver, authority: Authority) -> None:
-    command = ["echoscu", "+tla", "+cf", str(authority.file), "127.0.0.1", str(receiver.tls_port)]
+@pytest.mark.usefixtures("honest")
+@pytest.mark.parametrize(
+    ("who", "reason"),
+    [
+        ("nobody", "TLS_NO_CERTIFICATE"),
+        ("expired", "TLS_CERTIFICATE_EXPIRED"),
+        ("of a stranger", "TLS_UNKNOWN_AUTHORITY"),
+    ],
+)
+def test_dcmtk_is_turned_away_for_the_same_reasons(
+    receiver: RunningReceiver,
+    authority: Authority,
+    company: dict[str, Identity | None],
+    who: str,
+    reason: str,
+) -> None:
+    identity = company[who]
+    own = ["+tls", str(identity.key), str(identity.certificate)] if identity else ["+tla"]
+    command = ["echoscu", *own, "+cf", str(authority.file), "127.0.0.1", str(receiver.tls_port)]
+    before = receiver.log_text().count(reason)
 
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert result.returncode != 0
-    receiver.wait_for_log("TLS_NO_CERTIFICATE")
+    wait_until(lambda: receiver.log_text().count(reason) > before, f"no line says {reason}")
 
 
 def test_a_peer_that_does_not_know_our_authority_is_named(

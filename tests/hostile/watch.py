@@ -1,11 +1,13 @@
 """What must hold of a receiver whatever came: no process lost, no thread, descriptor or half file left."""
 
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.receiving import RunningReceiver, wait_until
 
+_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ daemon\.[\w.]+: [ -~]*$")
 _ALARMS = ("Traceback", "internal error", "an association failed", "another is started", "a receiver process")
 
 
@@ -50,7 +52,10 @@ class Watch:
 
     def problems(self) -> list[str]:
         """Wait until all connections have ended, then say what is not as it was."""
-        found = [f"the log says {alarm!r}" for alarm in _ALARMS if alarm in self.receiver.log_text()]
+        log = self.receiver.log_text()
+        found = [f"the log says {alarm!r}" for alarm in _ALARMS if alarm in log]
+        if foreign := [line for line in log.splitlines() if not _LINE.match(line)]:
+            found.append(f"a peer wrote into the log: {foreign[0][:100]!r}")
         if set(self.receiver.children()) != set(self.before):
             return [*found, "a serving process died"]
         for what in ("threads", "descriptors"):
