@@ -15,6 +15,7 @@ from daemon.clerk.rendezvous import PATIENCE
 from db.models import AssociationRecord, CommitmentRequest, CommitmentStudy, Instance, Quarantined
 from db.session import transaction
 from lungnode.errors import UnavailableError
+from lungnode.settings import Peer
 from tests.spooling import NOON, STUDY, ClerkNode, Sender, ct, slices
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
@@ -259,6 +260,21 @@ def test_with_report_on_new_an_open_association_is_not_used(node: ClerkNode) -> 
 
     assert the_request(node).state == "verified"
     assert not path.with_suffix(".result").exists()
+
+
+@pytest.mark.parametrize(
+    ("ae_title", "report_on", "state"),
+    [("SCANNER", "new", "verified"), ("SCANNER", None, "reporting"), ("OTHER", "new", "reporting")],
+)
+def test_a_peer_may_want_its_reports_elsewhere_than_others(
+    node: ClerkNode, ae_title: str, report_on: str | None, state: str
+) -> None:
+    known = {"name": "ct", "ae_title": ae_title, "host": "192.0.2.7", "port": 104, "report_on": report_on}
+    node.restart(peers=(Peer.model_validate(known),))
+
+    waiting(node, ct(1))
+
+    assert the_request(node).state == state
 
 
 def test_a_clerk_killed_between_row_and_result_leaves_the_result_when_it_is_back(node: ClerkNode) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from pynetdicom import AE, evt
 
 from daemon.receiver.dimse import Status
+from lungnode.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, Commitment, Reference
 from tests.certificates import LONG_AGO, Authority, Identity
 from tests.dicom_wire import CT_CONTEXT, Peer, associate_request, read_instance
 from tests.receiving import (
@@ -161,6 +163,36 @@ def test_a_message_may_come_in_records_of_one_byte(
             peer.send(bytes([byte]))
 
         assert peer.read_pdu()[0] == ASSOCIATE_AC
+
+
+def test_a_commitment_report_finds_its_way_back_over_tls(
+    receiver: RunningReceiver, authority: Authority, scanner: Identity
+) -> None:
+    entity = AE(ae_title="CT1")
+    entity.add_requested_context(PUSH_MODEL)
+    told: list[int | None] = []
+
+    def take(event: evt.Event) -> tuple[int, None]:
+        told.append(event.event_type)
+        return 0x0000, None
+
+    association = entity.associate(
+        "127.0.0.1",
+        receiver.tls_port,
+        ae_title="LUNGNODE",
+        tls_args=(client(authority, scanner), "localhost"),
+        evt_handlers=[(evt.EVT_N_EVENT_REPORT, take)],
+    )
+    request = Commitment("1.2.3.4.6", (Reference(CT_CONTEXT[1], "1.2.3"),))
+    association.send_n_action(request.data_set(), 1, PUSH_MODEL, PUSH_MODEL_INSTANCE)
+    (path,) = receiver.spool.glob("*/*.action")
+
+    path.with_suffix(".part").write_bytes(request.as_json())
+    path.with_suffix(".part").rename(path.with_suffix(".result"))
+
+    wait_until(lambda: path.with_suffix(".reported").exists(), "no answer is noted")
+    association.release()
+    assert told == [1]
 
 
 @pytest.mark.parametrize("options", [("-tls1_2",), ("-tls1_3",)], ids=["1.2", "1.3"])

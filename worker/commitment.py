@@ -54,7 +54,7 @@ def _put_off(node: Node, held: Claim, row: CommitmentRequest, reason: str) -> No
 
 def _tell(row: CommitmentRequest, state: str, reason: str) -> None:
     level = logging.WARNING if reason else logging.INFO
-    _LOG.log(level, "commitment of transaction %s: %s. %s", row.transaction_uid, state, reason)
+    _LOG.log(level, "report of transaction %s: %s", row.transaction_uid, f"{state}. {reason}".rstrip(". "))
 
 
 def _report(node: Node, row: CommitmentRequest) -> None:

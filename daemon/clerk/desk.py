@@ -18,7 +18,7 @@ from db.session import transaction
 from db.work import VERIFICATIONS, Claim, claim, finish, give_back, new_owner, renew
 from lungnode.commitment import Reference
 from lungnode.errors import UnavailableError
-from lungnode.settings import Settings
+from lungnode.settings import Peer, Settings
 
 _log = logging.getLogger(__name__)
 _LOOK: Final = timedelta(seconds=1)  # between two looks at a request that waits for the spool
@@ -111,9 +111,7 @@ class CommitmentDesk:
             "due_at": now,
             "woken_at": None,
         }
-        waits = self._settings.commitment.report_on == "same" and is_open(
-            self._settings.spool, row.association_id, now
-        )
+        waits = self._reports_on(row) == "same" and is_open(self._settings.spool, row.association_id, now)
         if waits:
             values |= as_held(row.association_id, now)
         else:
@@ -127,6 +125,13 @@ class CommitmentDesk:
         if waits:
             self._rendezvous.attend(now)
         return str(values["state"])
+
+    def _reports_on(self, row: CommitmentRequest) -> str:
+        """Say which association the peer that asked wants its report on."""
+        known = [*self._settings.peers, *self._settings.destinations]
+        titled = [each for each in known if isinstance(each, Peer) and each.ae_title == row.calling_ae_title]
+        wanted = [each.report_on for each in titled if each.report_on]
+        return wanted[0] if wanted else self._settings.commitment.report_on
 
     def _tell(self, row: CommitmentRequest, judged: list[Reference]) -> None:
         failed = sum(each.failure_reason is not None for each in judged)

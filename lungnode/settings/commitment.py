@@ -1,12 +1,9 @@
 """How storage commitment is answered, and asked for."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from lungnode.settings.parts import Frozen
-
-ReportOn = Literal["same", "new"]
+from lungnode.settings.peers import ReportOn
 
 
 class CommitmentSettings(Frozen):

@@ -10,6 +10,7 @@ from lungnode.settings.tls import PeerTls
 QueryModel = Literal["none", "study_root", "patient_root"]
 Retrieval = Literal["none", "move", "get"]
 Series = Literal["all", "begun"]
+ReportOn = Literal["same", "new"]
 
 
 class Peer(Frozen):
@@ -41,5 +42,9 @@ class Peer(Frozen):
     )
     series: Series = Field(
         "all", description="CT series that must be there: all it has, or those begun: an image of them came"
+    )
+    report_on: ReportOn | None = Field(
+        None,
+        description="association of our commitment reports: same or new; empty: as commitment.report_on",
     )
     tls: PeerTls | None = None  # a table, even an empty one: its port is encrypted
