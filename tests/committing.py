@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
+from time import sleep
 from typing import Final
 
 from pydicom import Dataset
@@ -18,6 +19,7 @@ from tests.dicom_wire import VERIFICATION
 from tests.nodes import wait_for
 
 STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
+_REPORTS: Final = 50  # before it gives up
 
 
 @dataclass
@@ -69,14 +71,17 @@ class Archive:
                 yield 0xFF00, _match(SeriesInstanceUID=uid, NumberOfSeriesRelatedInstances=str(count))
 
     def report(self, request: Dataset, port: int) -> None:
-        """Report on a new association."""
+        """Report on a new association, again until somebody answers."""
         entity = AE(ae_title="PACS")
         entity.add_requested_context(PUSH_MODEL)
         role = build_role(PUSH_MODEL, scp_role=True)
-        association = entity.associate("127.0.0.1", port, ae_title="LUNGNODE", ext_neg=[role])
-        assert association.is_established
-        self._send(association, request)
-        association.release()
+        for _ in range(_REPORTS):
+            association = entity.associate("127.0.0.1", port, ae_title="LUNGNODE", ext_neg=[role])
+            if association.is_established:
+                self._send(association, request)
+                association.release()
+                return
+            sleep(0.2)
 
     def _report(self, association: Association, request: Dataset) -> None:
         if self.reports_to:
