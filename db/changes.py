@@ -25,6 +25,8 @@ def reanalyse(session: Session, study: Study, priority: int, now: datetime) -> A
     uid = study.study_instance_uid
     intake.serialise(session)  # retention may be about to delete its files
     session.refresh(study)
+    if study.state == StudyState.WITHDRAWN:
+        raise UnusableError(f"All slices of study {uid} are withdrawn; nothing is left to analyse.")
     if study.state != StudyState.COMPLETE or study.revision == 0:
         raise UnusableError(f"Study {uid} is not complete yet; it will be analysed when it is.")
     refuse_deleted(session, study)

@@ -110,13 +110,23 @@ def add_quarantined(session: Session, rows: Collection[Mapping[str, Any]]) -> No
     add_missing(session, Quarantined, rows)
 
 
-def receiving_studies(session: Session) -> list[tuple[Study, int]]:
-    """Return the studies that are not judged complete, each with the highest identifier of its instances."""
-    newest = select(func.max(Instance.id)).where(Instance.study_id == Study.id).scalar_subquery()
-    query = (
-        select(Study, func.coalesce(newest, 0)).where(Study.state == StudyState.RECEIVING).order_by(Study.id)
-    )
-    return [(study, instance_id) for study, instance_id in session.execute(query)]
+@dataclass(frozen=True)
+class Receiving:
+    """A study that is not judged complete, and how to tell that its instances have changed."""
+
+    study: Study
+    newest: int  # highest identifier of its instances
+    held: int  # those that count: one may have been withdrawn
+
+
+def receiving_studies(session: Session) -> list[Receiving]:
+    """Return the studies that are not judged complete."""
+    own = Instance.study_id == Study.id
+    newest = select(func.coalesce(func.max(Instance.id), 0)).where(own)
+    held = select(func.count()).where(own, Instance.disposition == Disposition.ARCHIVED)
+    query = select(Study, newest.scalar_subquery(), held.scalar_subquery())
+    receiving = query.where(Study.state == StudyState.RECEIVING).order_by(Study.id)
+    return [Receiving(*row) for row in session.execute(receiving)]
 
 
 def open_study_uids(session: Session, now: datetime) -> set[str]:

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from db.label_policy import DEFAULT_POLICY
-from db.models import AuditEvent
+from db.models import AuditEvent, Correction, Study
 from db.session import open_engine, transaction, upgrade
 from db.test_sets import training_studies
 from lungnode.settings import Settings
 from tests.command_line import CommandLine, Result
-from tests.retaining import MONTH_S, files, keep_for, settle, sweep
+from tests.retaining import MONTH_S, change, files, keep_for, settle, sweep
 from tests.spooling import STUDY, ClerkNode
 
 Run = Callable[..., Result]
@@ -99,3 +99,62 @@ def test_a_label_of_a_study_without_files_is_not_trained_with(node: ClerkNode, l
 
     assert [study.study_instance_uid for study in parts.unready] == [STUDY]
     assert parts.usable == ()
+
+
+def test_a_patient_is_corrected_by_a_command_and_shown_with_what_was_before(lungnode: Run) -> None:
+    result = lungnode("studies", "correct", STUDY, "--patient-id", "4712", "--patient-name", "Doe^Joan")
+    again = lungnode("studies", "correct", STUDY, "--patient-id", "4712")
+
+    assert result.stdout == (
+        f"Study {STUDY} is corrected. Its results so far do not count any more; a new revision follows.\n"
+    )
+    assert again.stdout == f"Study {STUDY} says all of this already.\n"
+    shown = lungnode("studies", "show", STUDY, "--json").document
+    (correction,) = shown["corrections"]
+    assert correction["attributes"] == {"PatientID": "4712", "PatientName": "Doe^Joan"}
+    assert correction["replaced"] == {"PatientID": "4711", "PatientName": "Doe^Jane"}
+    assert correction["source"].startswith("the account ")
+    assert shown["analyses"][0]["withdrawn"] == "The patient was corrected: PatientID, PatientName."
+    page = lungnode("studies", "show", STUDY).stdout
+    assert "corrected from revision 2 on: PatientID '4712' instead of '4711', PatientName" in page
+    assert "does not count any more: The patient was corrected" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ((), "Name what is corrected"),
+        (("--sex", "W"), "Patient's Sex is M, F or O"),
+        (("--birth-date", "1961"), "cannot stand in PatientBirthDate"),
+        (("--patient-id", "4\\711"), "cannot stand in PatientID"),
+        (("--accession", "A" * 17), "cannot stand in AccessionNumber"),
+    ],
+    ids=["nothing", "sex", "date", "ID", "accession"],
+)
+def test_a_correction_that_no_attribute_can_hold_is_wrong_use(
+    node: ClerkNode, lungnode: Run, options: tuple[str, ...], sentence: str
+) -> None:
+    result = lungnode("studies", "correct", STUDY, *options)
+
+    assert result.returncode == 2
+    assert sentence in " ".join(result.stderr.replace("│", " ").split())
+    assert node.rows(Correction) == []
+
+
+def test_a_copy_as_received_says_that_the_patient_was_corrected(lungnode: Run, tmp_path: Path) -> None:
+    lungnode("studies", "correct", STUDY, "--patient-id", "4712")
+
+    result = lungnode("studies", "export", STUDY, tmp_path / "out")
+
+    assert result.returncode == 0
+    assert "as it was received; its patient was corrected since (PatientID)" in result.stderr
+
+
+def test_a_study_whose_slices_are_all_withdrawn_is_not_analysed_again(node: ClerkNode, lungnode: Run) -> None:
+    change(node, Study, state="withdrawn")
+
+    result = lungnode("studies", "reanalyse", STUDY)
+
+    assert result.stderr == (
+        f"lungnode: All slices of study {STUDY} are withdrawn; nothing is left to analyse.\n"
+    )

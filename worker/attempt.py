@@ -6,6 +6,7 @@ from typing import Any
 
 from pydicom import dcmread
 
+from db.models import Delivery
 from db.session import transaction
 from db.work import Claim, note
 from lungnode.errors import LungnodeError, UnusableError
@@ -13,9 +14,10 @@ from lungnode.settings import FhirDestination, Hl7Destination, SenderDestination
 from worker.addressing import destination_named, return_address
 from worker.carriers.line import Addressed, Carrier, Line
 from worker.hold import Node, Stopped, kept
-from worker.load import Load
+from worker.load import Load, read_load
 from worker.messages.compose import compose_message
 from worker.parcel import Parcel
+from worker.rejections import ensure_note
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ def attempt(node: Node, held: Claim, load: Load, line: Line) -> End:
     """Send what there is to send, as far as it goes; no error leaves this."""
     settings, parcel = node.settings, load.parcel
     try:
+        if ensure_note(node, held, parcel.group):
+            load = _read_again(node, held)
+            parcel = load.parcel
         destination = _destination(settings, load)
         with kept(node, held, settings.delivery.lease_s) as lost:
             if isinstance(destination, FhirDestination | Hl7Destination):
@@ -51,6 +56,11 @@ def attempt(node: Node, held: Claim, load: Load, line: Line) -> End:
         reason = f"{type(error).__name__}, {error}"
         return End(parcel, reason, "It is an error of Lungnode: report it.", type(error).__name__)
     return End(parcel, parcel.trouble(), parcel.advice, parcel.trouble(quote=False), parcel.settled)
+
+
+def _read_again(node: Node, held: Claim) -> Load:
+    with transaction(node.engine) as session:
+        return read_load(session, node.settings, session.get_one(Delivery, held.row_id))
 
 
 def _negotiated(node: Node, held: Claim, parcel: Parcel, carrier: Carrier) -> Parcel:
@@ -117,7 +127,7 @@ def _sent(parcel: Parcel, carrier: Carrier, stopping: Callable[[], bool]) -> Ite
 
 def _destination(settings: Settings, load: Load) -> Addressed:
     if not load.parcel.choices:
-        raise UnusableError(f"The analysis has no output {load.parcel.group!r}.")
+        raise UnusableError(f"The analysis has no output {load.parcel.group!r}, or its files are deleted.")
     destination = destination_named(settings, load.destination)
     if isinstance(destination, SenderDestination):
         return return_address(settings, destination, *load.sender)

@@ -22,6 +22,7 @@ from worker.carriers.line import Line
 from worker.confirm import begin_confirmation
 from worker.hold import Node
 from worker.load import UNFINISHED, beside, read_load
+from worker.rejections import end_withdrawn
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ def _deliver(node: Node, row_id: int, line: Line) -> list[int]:
         if not claim(session, held, node.clock(), node.settings.delivery.lease_s):
             return []
         session.refresh(row)  # the claim counted the attempt
+        if end_withdrawn(session, held, row, node.clock()):
+            return _followers(session, row)
         if (newer := overtaken_by(session, row)) is not None:
             _withdraw(session, held, newer, node.clock())
             return []

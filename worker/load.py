@@ -43,13 +43,14 @@ def read_load(session: Session, settings: Settings, row: Delivery) -> Load:
     analysis = session.get_one(Analysis, row.analysis_id)
     study = session.get_one(Study, analysis.study_id)
     sender = (study.calling_ae_title, study.address)
+    outputs = [output for output in analysis.outputs if output.deleted_at is None]
     if row.group in MESSAGE_GROUPS:
-        reports = [output for output in analysis.outputs if output.group == REPORT_GROUPS["comprehensive-3d"]]
+        reports = [output for output in outputs if output.group == REPORT_GROUPS["comprehensive-3d"]]
         report = settings.outputs / reports[0].path if reports else None
         return Load(row.destination, sender, _message(row, analysis, study), (), report)
     after = select(Delivery).where(*beside(row), Delivery.id > row.id, Delivery.state.in_(UNFINISHED))
-    followers = (_parcel(settings, each, analysis.outputs) for each in session.scalars(after))
-    return Load(row.destination, sender, _parcel(settings, row, analysis.outputs), tuple(followers))
+    followers = (_parcel(settings, each, outputs) for each in session.scalars(after))
+    return Load(row.destination, sender, _parcel(settings, row, outputs), tuple(followers))
 
 
 def beside(row: Delivery) -> tuple[ColumnElement[bool], ...]:

@@ -62,6 +62,7 @@ def _context(revision: Revision, settings: Settings, model: Model) -> Context:
         created_at=revision.created_at.isoformat(),
         completeness=revision.completeness,
         predecessors=revision.predecessors,
+        corrected=revision.corrected,
         model_name=info.name,
         model_version=info.version,
         model_digest=info.digest,

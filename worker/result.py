@@ -62,3 +62,4 @@ class Context:
     heatmaps: int = 20  # slices shown, at most
     summary_identification: bool = False
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
+    corrected: Mapping[str, str] = field(default_factory=dict)  # of the patient, by keyword

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -75,15 +75,31 @@ def groups_to_compose(destinations: Iterable[Destination], verdict: Verdict) -> 
     return tuple(sorted({choice for group in wanted for choice in groups_to_choose_from(group)}))
 
 
-def stage(outputs: Path, revision: Revision, composed: Sequence[Composed]) -> Staged:
+class Place(Protocol):
+    """Whose outputs are staged: they lie in a folder of their study and revision."""
+
+    @property
+    def analysis_id(self) -> int:
+        """Number of the analysis."""
+
+    @property
+    def study_instance_uid(self) -> str:
+        """Of the study."""
+
+    @property
+    def revision(self) -> int:
+        """Of the study."""
+
+
+def stage(outputs: Path, place: Place, composed: Sequence[Composed]) -> Staged:
     """Write the composed objects to a folder of their own, synchronised."""
-    folder = outputs / "staging" / f"{revision.analysis_id}-{os.urandom(4).hex()}"
+    folder = outputs / "staging" / f"{place.analysis_id}-{os.urandom(4).hex()}"
     folder.mkdir(parents=True)
     with ThreadPoolExecutor(THREADS, "write") as pool:  # a disk synchronises several files at once
-        return Staged(folder, tuple(pool.map(partial(_stage_one, folder, revision), composed)))
+        return Staged(folder, tuple(pool.map(partial(_stage_one, folder, place), composed)))
 
 
-def _stage_one(folder: Path, revision: Revision, composed: Composed) -> Output:
+def _stage_one(folder: Path, place: Place, composed: Composed) -> Output:
     content = encode(composed.dataset)
     uid = str(composed.dataset.SOPInstanceUID)
     with (folder / f"{uid}.dcm").open("wb") as file:
@@ -91,13 +107,13 @@ def _stage_one(folder: Path, revision: Revision, composed: Composed) -> Output:
         file.flush()
         os.fsync(file.fileno())
     return Output(
-        analysis_id=revision.analysis_id,
+        analysis_id=place.analysis_id,
         group=composed.group,
         sop_class_uid=str(composed.dataset.SOPClassUID),
         sop_instance_uid=uid,
         series_instance_uid=str(composed.dataset.SeriesInstanceUID),
         is_summary=composed.is_summary,
-        path=f"{revision.study_instance_uid}/{revision.revision}/{uid}.dcm",
+        path=f"{place.study_instance_uid}/{place.revision}/{uid}.dcm",
         size=len(content),
         digest=sha256(content).hexdigest(),
     )
@@ -119,6 +135,12 @@ def commit(session: Session, held: Claim, values: dict[str, Any], staged: Staged
         return False
     if session.scalar(select(Output.id).where(Output.analysis_id == held.row_id).limit(1)) is not None:
         return True
+    move_into_place(session, staged, outputs)
+    return True
+
+
+def move_into_place(session: Session, staged: Staged, outputs: Path) -> None:
+    """Give staged files their lasting names, durably, and add their rows."""
     for output in staged.outputs:
         target = outputs / output.path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +150,6 @@ def commit(session: Session, held: Claim, values: dict[str, Any], staged: Staged
         sync_folder(folder.parent)
     session.add_all(staged.outputs)
     session.flush()
-    return True
 
 
 def add_deliveries(

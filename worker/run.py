@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from threading import Event, Lock
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from db import audit
 from db.models import Analysis, AnalysisState
 from db.registry import model_in_use
 from db.session import transaction
-from db.work import ANALYSES, Claim, Retry, claim, fail, give_back, most_urgent, new_owner
+from db.work import ANALYSES, Claim, Retry, claim, fail, finish, give_back, most_urgent, new_owner
 from lungnode.audit.events import Happening, Process, program
 from lungnode.audit.message import Participant
 from lungnode.loading import Images, read_grays, read_images
@@ -82,6 +83,9 @@ class Analyst:
             if held is None:
                 return []
             revision = read_revision(session, held.row_id, node.settings.archive)
+            if revision.withdrawn:
+                _pass_over(session, held, revision, node.clock())
+                return []
         try:
             with kept(node, held, lease_s) as lost:
                 return self._analyse(held, revision, model, lost)
@@ -149,7 +153,9 @@ class Analyst:
                 return None
             _make_next_revision_due(session, held.row_id)
             destinations = destinations_of(settings, revision.rule)
-            first = add_deliveries(session, revision, destinations, finding.verdict, now)
+            first = []
+            if not session.get_one(Analysis, held.row_id).withdrawn:  # it was not when this run began
+                first = add_deliveries(session, revision, destinations, finding.verdict, now)
             told = {"analysis": held.row_id, "revision": revision.revision, "model": values["model"]}
             audit.note(session, Happening("study analysed", revision.study_instance_uid, now, _us()), **told)
         _LOG.info("analysis %s of %s: %s", held.row_id, revision.study_instance_uid, finding.verdict)
@@ -182,6 +188,14 @@ class Analyst:
             type(error).__name__,
             state or "taken back",
         )
+
+
+def _pass_over(session: Session, held: Claim, revision: Revision, now: datetime) -> None:
+    """End an analysis whose result would not count; the next revision has what is right."""
+    ended = {"state": AnalysisState.NOT_APPLICABLE, "verdict": Verdict.NOT_APPLICABLE, "finished_at": now}
+    finish(session, held, ended | {"reason": revision.withdrawn})
+    _make_next_revision_due(session, held.row_id)
+    _LOG.info("analysis %s of %s passed over: withdrawn", held.row_id, revision.study_instance_uid)
 
 
 def _us() -> Participant:

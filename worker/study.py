@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db.corrections import corrected_attributes
 from db.models import Analysis, Disposition, Instance, Output, Study
 
 Reference = tuple[str, str, str]  # series, SOP class and SOP Instance UID
@@ -26,6 +27,8 @@ class Revision:
     reason: str  # of the last failure
     paths: tuple[Path, ...]
     predecessors: dict[str, tuple[Reference, ...]]  # the report of the revision before, by output group
+    corrected: dict[str, str]  # attributes that outputs say instead of the files, by keyword
+    withdrawn: str  # why its results would not count any more; empty: they do
 
 
 def read_revision(session: Session, analysis_id: int, archive: Path) -> Revision:
@@ -48,6 +51,8 @@ def read_revision(session: Session, analysis_id: int, archive: Path) -> Revision
         reason=row.reason,
         paths=tuple(archive / path for path in session.scalars(chosen.order_by(Instance.id))),
         predecessors=_predecessors(session, row),
+        corrected=corrected_attributes(session, row.study_id, row.revision),
+        withdrawn=row.withdrawn,
     )
 
 

@@ -13,6 +13,7 @@ from daemon.clerk.ask import Case, Inquiries, Questions
 from daemon.clerk.completeness import Evidence, Judgement, Quiet, Slice, evidence_of, judge
 from daemon.clerk.plan import ANALYSED_CLASSES
 from db import inquiries, intake
+from db.intake import Receiving
 from db.models import Study, StudyState
 from db.session import transaction
 from lungnode.rules import rule_named
@@ -28,7 +29,8 @@ class Completer:
         self._engine = engine
         self._settings = settings
         self._questions = Questions(settings)
-        self._evidence: dict[int, tuple[int, Evidence]] = {}  # by study: its newest instance, what they said
+        # By study: newest instance and how many count, and what they said.
+        self._evidence: dict[int, tuple[tuple[int, int], Evidence]] = {}
 
     def complete_studies(self, now: datetime) -> list[int]:
         """Complete what is complete; returns the identifiers of the analyses that were queued.
@@ -42,37 +44,37 @@ class Completer:
             receiving = intake.receiving_studies(session)
             open_uids = intake.open_study_uids(session, now) if receiving else set()
             asked = self._questions.asked(session) if receiving else {}
-            for study, newest in receiving:
-                if study.study_instance_uid in open_uids:
+            for each in receiving:
+                if each.study.study_instance_uid in open_uids:
                     continue
-                judgement = self._judge(session, study, newest, asked, now)
+                judgement = self._judge(session, each, asked, now)
                 if judgement.is_complete:
-                    queued += self._complete(session, study, judgement.note, now)
-        self._forget({study.id for study, _ in receiving})
+                    queued += self._complete(session, each.study, judgement.note, now)
+        self._forget({each.study.id for each in receiving})
         return queued
 
-    def _judge(
-        self, session: Session, study: Study, newest: int, asked: Inquiries, now: datetime
-    ) -> Judgement:
+    def _judge(self, session: Session, received: Receiving, asked: Inquiries, now: datetime) -> Judgement:
         """Judge a study that nobody sends at the moment."""
+        study = received.study
         rule = rule_named(self._settings, study.rule)
         normal = timedelta(seconds=rule.quiet_s or self._settings.clerk.quiet_s)
         lacking = max(normal, timedelta(seconds=self._settings.clerk.gap_quiet_s))
-        told, since = self._questions.consult(session, Case(study, newest, normal), asked, now)
-        evidence = replace(self._read(session, study, newest), told=told, asking_since=since)
+        told, since = self._questions.consult(session, Case(study, received.newest, normal), asked, now)
+        evidence = replace(self._read(session, received), told=told, asking_since=since)
         return judge(
             evidence, is_open=False, changed_at=study.changed_at, now=now, quiet=Quiet(normal, lacking)
         )
 
-    def _read(self, session: Session, study: Study, newest: int) -> Evidence:
+    def _read(self, session: Session, received: Receiving) -> Evidence:
         """Return what the study's instances say."""
-        seen, evidence = self._evidence.get(study.id, (None, Evidence()))
-        if seen != newest:
+        study_id, state = received.study.id, (received.newest, received.held)
+        seen, evidence = self._evidence.get(study_id, (None, Evidence()))
+        if seen != state:
             evidence = replace(
-                evidence_of(_slices(intake.geometry_rows(session, study.id))),
-                is_multi_frame=intake.has_multi_frame(session, study.id),
+                evidence_of(_slices(intake.geometry_rows(session, study_id))),
+                is_multi_frame=intake.has_multi_frame(session, study_id),
             )
-            self._evidence[study.id] = (newest, evidence)
+            self._evidence[study_id] = (state, evidence)
         return evidence
 
     def _complete(self, session: Session, study: Study, note: str, now: datetime) -> list[int]:
@@ -101,7 +103,7 @@ def _noted(note: str, slices: intake.Slices) -> str:
     if slices.deleted:
         return f"{note}; not analysed: the files of {slices.deleted} of {slices.held} slices were deleted"
     if slices.withdrawn:
-        return f"{note}; {slices.withdrawn} slices withdrawn"
+        return f"{note}; {slices.withdrawn} slice{'' if slices.withdrawn == 1 else 's'} withdrawn"
     return note
 
 

@@ -30,6 +30,7 @@ _TEXTS: Final = (
     ("study_description", "StudyDescription", 255),
 )
 _OTHERS: Final = (
+    "IssuerOfPatientID",
     "Modality",
     "Manufacturer",
     "InstanceNumber",
@@ -57,6 +58,7 @@ class Header:
     transfer_syntax_uid: str
     modality: str
     manufacturer: str
+    issuer_of_patient_id: str
     instance_number: int | None
     number_of_frames: int
     images_in_acquisition: int | None
@@ -125,6 +127,7 @@ def _header(ds: Dataset, uids: list[str], rule_keywords: Iterable[str]) -> Heade
         transfer_syntax_uid=_text(meta.TransferSyntaxUID, _UID_LENGTH),
         modality=_text(ds.get("Modality"), 16),
         manufacturer=_text(ds.get("Manufacturer"), 64),
+        issuer_of_patient_id=_text(ds.get("IssuerOfPatientID"), 255),
         instance_number=_integer(ds.get("InstanceNumber")),
         number_of_frames=_integer(ds.get("NumberOfFrames")) or 1,
         images_in_acquisition=_integer(ds.get("ImagesInAcquisition")),

@@ -19,6 +19,7 @@ from daemon.clerk.files import place, writing_to
 from daemon.clerk.header import read_header
 from daemon.clerk.plan import Known, Plan, Reading, Received, make_plans
 from daemon.clerk.quarantine import Rejected, set_aside
+from daemon.clerk.rejections import read_rejection
 from daemon.clerk.rows import write_rows
 from db import intake
 from db.models import Disposition, Instance
@@ -26,6 +27,7 @@ from db.session import transaction
 from lungnode.digest import file_digest
 from lungnode.durable import sync_folder
 from lungnode.errors import UnusableError
+from lungnode.rejection import SOP_CLASS as REJECTING_CLASS
 from lungnode.rules import keywords_of
 from lungnode.settings import Settings
 
@@ -77,7 +79,7 @@ class Indexer:
         with transaction(self._engine) as session:
             intake.serialise(session)
             plans = [plan for plan in _still_true(session, plans, known) if self._is_kept(plan, paths)]
-            write_rows(session, plans, paths, self._settings.rules)
+            write_rows(session, plans, paths, self._settings, now)
         _tell_conflicts(plans)
         done = [each.received for plan in plans for each in (plan.reading, *plan.copies)]
         for received in done:
@@ -107,7 +109,8 @@ class Indexer:
         status = received.path.stat()
         # The receiver's clock may be ahead of ours; a time to come would delay the study.
         received_at = min(datetime.fromtimestamp(status.st_mtime, UTC), now)
-        return Reading(received, header, file_digest(received.path), status.st_size, received_at)
+        note = read_rejection(received.path) if header.sop_class_uid == REJECTING_CLASS else None
+        return Reading(received, header, file_digest(received.path), status.st_size, received_at, note)
 
     def _keep(self, plans: Sequence[Plan]) -> dict[str, str]:
         """Give new files their place; returns paths below the archive by digest."""

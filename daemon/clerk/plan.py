@@ -23,6 +23,7 @@ from daemon.clerk.duplicates import conflict_reason
 from daemon.clerk.header import Header
 from daemon.clerk.spool import Association
 from db.models import Disposition, Instance
+from lungnode.rejection import Note
 from lungnode.rules import Facts
 
 # A new one of these makes a complete study receive again; a dose report or another node's result does not.
@@ -58,6 +59,7 @@ class Reading:
     digest: str
     size: int
     received_at: datetime
+    note: Note | None = None  # what it says as a rejection note
 
     @property
     def facts(self) -> Facts:

@@ -1,27 +1,31 @@
 """The rows of one batch: studies, instances, notes, and which association carried what."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from daemon.clerk.plan import ANALYSED_CLASSES, Plan
+from daemon.clerk.rejections import take_corrections, take_notes
 from db import intake
 from db.models import Disposition, Instance, Study, StudyState
+from db.withdrawals import revive
 from lungnode.rules import first_match
-from lungnode.settings import Rule
+from lungnode.settings import Rule, Settings
 
 
 def write_rows(
-    session: Session, plans: Sequence[Plan], paths: Mapping[str, str], rules: Sequence[Rule]
+    session: Session, plans: Sequence[Plan], paths: Mapping[str, str], settings: Settings, now: datetime
 ) -> None:
-    """Insert studies and instances, note the copies, link the associations.
+    """Insert studies and instances, note the copies, link the associations; then what follows from them.
 
     Args:
         session: Within the caller's transaction.
         plans: What becomes of each file of the batch.
         paths: Where new files are below the archive, by their digest.
-        rules: The operator's, in their order.
+        settings: Their rules, and the destinations that may have to be told.
+        now: The time.
     """
     new = [plan for plan in plans if plan.repeats is None]
     studies = intake.ensure_studies(session, _study_rows(new))
@@ -29,7 +33,7 @@ def write_rows(
     for plan in new:
         study = studies[plan.reading.header.study_instance_uid]
         if plan.disposition is Disposition.ARCHIVED:
-            _update_study(study, plan, rules)
+            _update_study(study, plan, settings.rules)
         study.files_deleted_at = None
         rows.append(_instance_row(plan, study, paths[plan.reading.digest]))
     session.flush()
@@ -38,9 +42,12 @@ def write_rows(
         if plan.repeats is not None:
             _write_repeat(session, plan, plan.repeats.id, paths)
     intake.link_studies(session, _links(plans))
+    take_corrections(session, plans, settings, now)
+    take_notes(session, plans, settings, now)
 
 
 def _update_study(study: Study, plan: Plan, rules: Sequence[Rule]) -> None:
+    study.expired = ""
     if not study.rule:
         rule = first_match(rules, plan.reading.facts)
         study.rule = rule.name if rule else ""
@@ -52,15 +59,21 @@ def _write_repeat(session: Session, plan: Plan, instance_id: int, paths: Mapping
     """Note a copy; where the file of the first one was deleted, this one is in its place."""
     if plan.note:
         intake.note_copy(session, instance_id, plan.note)
-    instance = session.get_one(Instance, instance_id)
-    if instance.deleted_at is None or plan.reading.digest not in paths:
-        return
-    reading, study = plan.reading, instance.study
+    instance, reading = session.get_one(Instance, instance_id), plan.reading
+    study, is_sent = instance.study, reading.received.association is not None
+    is_back = is_sent and revive(session, instance, reading.received_at)
+    if instance.deleted_at is not None and reading.digest in paths:
+        _restore(instance, plan, paths)
+        is_back = instance.disposition == Disposition.ARCHIVED
+    if is_back and _reopens(study, plan):
+        study.reopen(reading.received_at)
+
+
+def _restore(instance: Instance, plan: Plan, paths: Mapping[str, str]) -> None:
+    reading = plan.reading
     instance.path, instance.size, instance.digest = paths[reading.digest], reading.size, reading.digest
     instance.transfer_syntax_uid = reading.header.transfer_syntax_uid
-    instance.deleted_at = study.files_deleted_at = None
-    if instance.disposition == Disposition.ARCHIVED and _reopens(study, plan):
-        study.reopen(reading.received_at)
+    instance.deleted_at = instance.study.files_deleted_at = None
 
 
 def _reopens(study: Study, plan: Plan) -> bool:

@@ -65,6 +65,7 @@ EVENTS: Final[Mapping[str, Event]] = {
     "study viewed": Event(codes.INSTANCES_ACCESSED, Action.READ, About.STUDY),
     "study corrected": Event(codes.INSTANCES_ACCESSED, Action.UPDATE, About.STUDY),
     "study deleted": Event(codes.STUDY_DELETED, Action.DELETE, About.STUDY),
+    "instances withdrawn": Event(codes.INSTANCES_ACCESSED, Action.UPDATE, About.STUDY),
     "files deleted": Event(codes.STUDY_DELETED, Action.DELETE, About.STUDY),
     "study held": Event(codes.PROCEDURE_RECORD, Action.UPDATE, About.STUDY),
     "study released": Event(codes.PROCEDURE_RECORD, Action.UPDATE, About.STUDY),

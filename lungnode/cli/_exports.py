@@ -20,6 +20,7 @@ from lungnode.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from db.models import Study
     from lungnode.deidentify.export import Export, Exporter, Original
 
 
@@ -61,6 +62,7 @@ def export_received(settings: Settings, engine: "Engine", uid: str, folder: Path
     with transaction(engine) as session:
         study = get_study(session, uid)
         refuse_deleted(session, study)
+        _tell_corrections(study)
         files = [settings.archive / instance.path for instance in list_instances(session, study)]
         if results:
             made = (row for each in study.analyses for row in each.outputs if row.deleted_at is None)
@@ -74,6 +76,14 @@ def export_received(settings: Settings, engine: "Engine", uid: str, folder: Path
     with transaction(engine) as session:
         record(session, "studies exported", uid, datetime.now(UTC), **told)
     return len(files)
+
+
+def _tell_corrections(study: "Study") -> None:
+    """Say that the files name another patient than the index."""
+    corrected = sorted({keyword for each in study.corrections for keyword in each.attributes})
+    if corrected:
+        uid, which = study.study_instance_uid, ", ".join(corrected)
+        typer.echo(f"Study {uid} is as it was received; its patient was corrected since ({which}).", err=True)
 
 
 def export_deidentified(

@@ -1,5 +1,6 @@
-"""Commands: studies retention, hold, release."""
+"""Commands: studies retention, hold, release, correct."""
 
+import getpass
 import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ def register(_app: typer.Typer) -> None:
     studies.command()(retention)
     studies.command()(hold)
     studies.command()(release)
+    studies.command()(correct)
 
 
 def retention(
@@ -65,6 +67,67 @@ def release(context: typer.Context, uid: Uid) -> None:
     """End the hold of a study."""
     _set_hold(context, uid, "")
     typer.echo(f"Study {uid} is not on hold any more.")
+
+
+def correct(  # noqa: PLR0913, PLR0917 - one parameter an option
+    context: typer.Context,
+    uid: Uid,
+    patient_id: Annotated[str | None, typer.Option(help="Patient ID.")] = None,
+    issuer: Annotated[str | None, typer.Option(help="Issuer of Patient ID.")] = None,
+    patient_name: Annotated[str | None, typer.Option(help="Patient's Name: Doe^Jane.")] = None,
+    birth_date: Annotated[str | None, typer.Option(help="Patient's Birth Date, YYYYMMDD.")] = None,
+    sex: Annotated[str | None, typer.Option(help="Patient's Sex: M, F or O.")] = None,
+    accession: Annotated[str | None, typer.Option(help="Accession Number.")] = None,
+) -> None:
+    """Correct the patient of a study: index and outputs say so, files stay as they came; analyse it again."""
+    from db import corrections  # noqa: PLC0415 - when called
+    from db.intake import serialise  # noqa: PLC0415 - when called
+    from db.queries import get_study  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415 - when called
+
+    given = {
+        "PatientID": patient_id,
+        "IssuerOfPatientID": issuer,
+        "PatientName": patient_name,
+        "PatientBirthDate": birth_date,
+        "PatientSex": sex,
+        "AccessionNumber": accession,
+    }
+    attributes = {keyword: _checked(keyword, value) for keyword, value in given.items() if value is not None}
+    if not attributes:
+        raise typer.BadParameter("Name what is corrected: --patient-id, --patient-name, ...")
+    settings = settings_of(context)
+    with transaction(open_database(settings)) as session:
+        serialise(session)
+        study = get_study(session, uid)
+        said = corrections.Said(attributes, f"the account {getpass.getuser()}")
+        if not corrections.correct(session, settings, study, said, datetime.now(UTC)):
+            typer.echo(f"Study {uid} says all of this already.")
+            return
+        is_analysed = bool(study.analyses)
+    follows = "Its results so far do not count any more; a new revision follows." if is_analysed else ""
+    typer.echo(f"Study {uid} is corrected. {follows}".rstrip())
+
+
+def _checked(keyword: str, value: str) -> str:
+    """Return a value that may stand in the attribute.
+
+    Source: PS3.5 6.2, Value Representations.
+    """
+    from pydicom.config import RAISE  # noqa: PLC0415 - when called
+    from pydicom.datadict import dictionary_VR  # noqa: PLC0415 - when called
+    from pydicom.valuerep import validate_value  # noqa: PLC0415 - when called
+
+    if "\\" in value:
+        raise typer.BadParameter(f"{value} cannot stand in {keyword}: a backslash separates values.")
+    known = {"PatientSex": ("M", "F", "O", "")}.get(keyword)
+    if known and value not in known:
+        raise typer.BadParameter(f"{value}: Patient's Sex is M, F or O.")
+    try:
+        validate_value(dictionary_VR(keyword), value, RAISE)
+    except ValueError as error:
+        raise typer.BadParameter(f"{value} cannot stand in {keyword}: {error}") from error
+    return value
 
 
 def _set_hold(context: typer.Context, uid: str, reason: str) -> None:

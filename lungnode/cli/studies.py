@@ -15,6 +15,7 @@ from lungnode.cli import settings_of
 from lungnode.cli.study_views import (
     analysis_record,
     commitment_record,
+    correction_record,
     print_list,
     print_study,
     question_record,
@@ -97,6 +98,7 @@ def show(context: typer.Context, uid: Uid, as_json: AsJson = False) -> None:
         record = study_record(study) | {
             "series": [series_record(series) for series in list_series(session, study)],
             "notes": [{"path": i.path, "disposition": i.disposition, "note": i.note} for i in noted],
+            "corrections": [correction_record(each) for each in study.corrections],
             "labels": [described(opinion_of(label)) for label in study.labels],
             "questions": [question_record(row) for row in list_inquiries(session, study)],
             "commitments": [commitment_record(row) for row in list_requests(session, study_instance_uid=uid)],

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from db.models import Analysis, CommitmentRequest, Delivery, Inquiry, Study
+    from db.models import Analysis, CommitmentRequest, Correction, Delivery, Inquiry, Study
     from db.queries import SeriesSummary, StudySummary
 
 _BAR: Final = 40  # characters of the longest phase
@@ -45,6 +45,7 @@ _ANALYSIS: Final = (
     "model",
     "model_digest",
     "runtime",
+    "withdrawn",
     "phases",
     "details",
 )
@@ -80,6 +81,12 @@ def question_record(row: "Inquiry") -> dict[str, Any]:
     names = ("revision", "kind", "peer", "state", "attempts", "present", "expected", "details", "reason")
     finished = row.finished_at.isoformat() if row.finished_at else None
     return {name: getattr(row, name) for name in names} | {"finished_at": finished}
+
+
+def correction_record(correction: "Correction") -> dict[str, Any]:
+    """Return a correction as JSON."""
+    names = ("revision", "source", "attributes", "replaced")
+    return {name: getattr(correction, name) for name in names} | {"at": correction.at.isoformat()}
 
 
 def analysis_record(analysis: "Analysis", max_attempts: int) -> dict[str, Any]:
@@ -180,6 +187,8 @@ def print_study(console: Console, record: dict[str, Any]) -> None:
         console.print(f"{noted['disposition']} {noted['path']}: {escape(noted['note'])}", highlight=False)
     for question in record["questions"]:
         console.print(escape(_question(question)), highlight=False)
+    for correction in record["corrections"]:
+        console.print(escape(_correction(correction)), highlight=False)
     for label in record["labels"]:
         told = ", ".join(filter(None, (label[name] for name in ("label", "source", "reader", "date"))))
         console.print(f"labelled {escape(told)}", highlight=False)
@@ -189,6 +198,14 @@ def print_study(console: Console, record: dict[str, Any]) -> None:
         console.print(escape(f"{told}, {counts}. {request['reason']}".rstrip()), highlight=False)
     for analysis in record["analyses"]:
         _print_analysis(console, analysis)
+
+
+def _correction(correction: dict[str, Any]) -> str:
+    said = ", ".join(
+        f"{keyword} {value!r} instead of {correction['replaced'][keyword]!r}"
+        for keyword, value in correction["attributes"].items()
+    )
+    return f"corrected from revision {correction['revision']} on: {said} (says {correction['source']})"
 
 
 def _print_attributes(console: Console, record: dict[str, Any]) -> None:
@@ -218,7 +235,8 @@ def _print_analysis(console: Console, analysis: dict[str, Any]) -> None:
     console.print(
         f"\n[bold]Revision {analysis['revision']}: {analysis['state']}, {verdict}{figure}{limit}[/]"
     )
-    lines = [analysis["completeness"], analysis["reason"], *choice_of(analysis["details"])]
+    withdrawn = f"does not count any more: {analysis['withdrawn']}" if analysis["withdrawn"] else ""
+    lines = [withdrawn, analysis["completeness"], analysis["reason"], *choice_of(analysis["details"])]
     for line in filter(None, dict.fromkeys(lines)):  # the reason is often one of the choice's
         console.print(f"  {escape(line)}", highlight=False)
     for line in bars(analysis["phases"]):

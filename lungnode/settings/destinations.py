@@ -41,6 +41,9 @@ class DicomObjects(Delivered):
     summary_page: bool = Field(True, description="begin the heatmaps with a summary page")
     multi_frame: bool = Field(False, description="one multi-frame Secondary Capture instead of single ones")
     keep_character_set: bool = Field(False, description="encode text as the source did, not as ISO_IR 192")
+    rejection_notes: bool = Field(
+        False, description="send a rejection note for results that do not count any more"
+    )
 
 
 class Confirmed(Frozen):

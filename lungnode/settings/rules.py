@@ -20,6 +20,8 @@ class Rule(Frozen):
     priority: int = Field(5, ge=0, le=9, description="0 first, 9 last")
     quiet_s: float | None = Field(None, gt=0, description="quiet period instead of the clerk's")
     ask: Asking | None = Field(None, description="whether its source is asked, instead of the clerk's")
+    corrections: bool = Field(True, description="believe what later instances say of the patient")
+    rejection_notes: bool = Field(True, description="withdraw what rejection notes of these senders name")
     retention_days: int | None = Field(
         None, ge=0, description="days to keep files, instead of retention.days; 0: for ever"
     )

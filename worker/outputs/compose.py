@@ -127,7 +127,9 @@ def _compose_page(
     finding: StudyFinding, context: Context, pictures: Sequence[Picture], group: str
 ) -> Dataset:
     source = pictures[0].source
-    drawn = identification(patient_and_study(source)) if context.summary_identification else ""
+    drawn = ""
+    if context.summary_identification:
+        drawn = identification(patient_and_study(source, context.corrected))
     return compose_summary(draw_summary(finding, context, pictures, drawn), source, context, group)
 
 

@@ -25,6 +25,7 @@ from pydicom.uid import (
 
 from lungnode import codes
 from lungnode.identifiers import derive_uid
+from lungnode.rejection import title_of
 from worker.outputs.source import decoded, patient_and_study
 from worker.result import Context
 
@@ -58,11 +59,14 @@ KINDS: Final = {
     "pm": Kind(ParametricMapStorage, "OT", 9003, "Lungnode class activation"),
     "kos": Kind(KeyObjectSelectionDocumentStorage, "KO", 9004, "Lungnode key images"),
 }
+# Composed of outputs, not of a finding: no analysis makes it.
+_REJECTION: Final = Kind(KeyObjectSelectionDocumentStorage, "KO", 9005, "Lungnode rejection note")
 
 
 def kind_of(group: str) -> Kind:
     """Return what `group` consists of, whatever its character set."""
-    return KINDS[group.removesuffix(SOURCE_CHARACTER_SET)]
+    base = group.removesuffix(SOURCE_CHARACTER_SET)
+    return _REJECTION if title_of(base) else KINDS[base]
 
 
 def series_uid(context: Context, group: str) -> UID:
@@ -107,7 +111,7 @@ def header(
     """
     kind = kind_of(group)
     at = moment(context, source)
-    made = patient_and_study(source)
+    made = patient_and_study(source, context.corrected)
     made.StudyInstanceUID = context.study_instance_uid
     made.update(decoded(source, ("TimezoneOffsetFromUTC",)))
     made.SOPClassUID = kind.sop_class_uid

@@ -32,7 +32,7 @@ def compose_key_objects(
     made.CurrentRequestedProcedureEvidenceSequence = hierarchical_reference(
         context.study_instance_uid, evidence
     )
-    requests = referenced_requests(images[0].source, context.study_instance_uid)
+    requests = referenced_requests(images[0].source, context)
     if requests:
         made.ReferencedRequestSequence = requests
     return with_file_meta(made)

@@ -74,7 +74,7 @@ def compose_report(
     report.CurrentRequestedProcedureEvidenceSequence = hierarchical_reference(
         context.study_instance_uid, evidence
     )
-    requests = referenced_requests(source, context.study_instance_uid)
+    requests = referenced_requests(source, context)
     if requests:
         report.ReferencedRequestSequence = requests
     _name_predecessors(report, context, group)
@@ -192,15 +192,17 @@ def _source_image(image: UsedImage) -> SourceImageForMeasurementGroup:
     )
 
 
-def referenced_requests(source: Dataset, study_instance_uid: str) -> list[Dataset]:
-    """Return the requests that the study answers, as far as the source names them.
+def referenced_requests(source: Dataset, context: Context) -> list[Dataset]:
+    """Return the requests that the study answers, as far as the source names them; none of a wrong order.
 
     Source: PS3.3 Table C.17-2, Referenced Request Sequence; all but Study Instance UID may be empty.
     """
+    if "AccessionNumber" in context.corrected:
+        return []
     asked = decoded(source, ("ReferencedRequestSequence", "RequestAttributesSequence"))
     found = asked.get("ReferencedRequestSequence") or asked.get("RequestAttributesSequence") or []
     study = decoded(source, ("AccessionNumber", "IssuerOfAccessionNumberSequence"))
-    return [_request(item, study, study_instance_uid) for item in found]
+    return [_request(item, study, context.study_instance_uid) for item in found]
 
 
 def _request(asked: Dataset, study: Dataset, study_instance_uid: str) -> Dataset:

@@ -2,11 +2,13 @@
 
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Final
 
 from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
+from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -152,16 +154,50 @@ REQUIRED: Final = (
 )
 
 
-def patient_and_study(source: Dataset) -> Dataset:
+# Who a Patient ID belongs to, by other words: of another patient, once that is corrected.
+_BESIDE_ID: Final = (
+    "IssuerOfPatientID",
+    "TypeOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "SourcePatientGroupIdentificationSequence",
+    "GroupOfPatientsIdentificationSequence",
+    "ReferencedPatientPhotoSequence",
+    "ReferencedPatientSequence",
+    "OtherPatientIDs",
+    "OtherPatientIDsSequence",
+    "OtherPatientNames",
+)
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+_BESIDE: Final = {"PatientID": _BESIDE_ID, "AccessionNumber": ("IssuerOfAccessionNumberSequence",)}
+
+
+def patient_and_study(source: Dataset, corrected: Mapping[str, str] = _NOTHING) -> Dataset:
     """Return the source's patient and study attributes, decoded, without a character set.
 
     What cannot be decoded is left out, or empty where the Standard wants it present; absent stays absent.
+
+    Args:
+        source: An image of the study, as it came.
+        corrected: What was corrected since, by keyword; empty: there is none.
     """
     copied = decoded(source, (*PATIENT, *GENERAL_STUDY, *PATIENT_STUDY, *CLINICAL_TRIAL))
     for keyword in REQUIRED:
         if keyword not in copied:
             copied.add_new(keyword, dictionary_VR(keyword), None)
+    _correct(copied, corrected)
     return copied
+
+
+def _correct(copied: Dataset, corrected: Mapping[str, str]) -> None:
+    for keyword in corrected:
+        for beside in _BESIDE.get(keyword, ()):
+            copied.pop(beside, None)
+    with disable_value_validation():  # what a peer or an operator says is their affair
+        for keyword, value in corrected.items():
+            if value or keyword in REQUIRED:
+                copied.add_new(keyword, dictionary_VR(keyword), value or None)
+            else:
+                copied.pop(keyword, None)
 
 
 def decoded(source: Dataset, keywords: Iterable[str]) -> Dataset:
