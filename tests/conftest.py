@@ -1,9 +1,6 @@
 """Shared fixtures: the real test data, and real databases."""
 
-import os
-import pwd
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +13,13 @@ from sqlalchemy import Engine, text
 from db.session import open_engine, upgrade
 from lungnode.settings import Settings
 from tests.command_line import CommandLine
+from tests.postgres import running_postgresql
 
 if TYPE_CHECKING:
     from tests.couriers import MakeCourier
     from tests.spooling import ClerkNode
 
 SHARED_DATA: Final = Path(__file__).resolve().parents[2] / "shared/data"
-_PG_BINARIES: Final = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 @pytest.fixture(scope="session")
@@ -44,49 +41,8 @@ def command_line() -> Iterator[CommandLine]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a private PostgreSQL server on a Unix socket; it opens no port."""
-    if not _PG_BINARIES:
-        pytest.skip("PostgreSQL is absent: apt install postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="lungnode-pg-"))
-    account = _unprivileged_account()
-    if account:
-        shutil.chown(folder, account)
-    server = _PostgreSQL(_PG_BINARIES[-1], folder, account)
-    try:
-        server.start()
-        yield f"postgresql://lungnode@/postgres?host={folder}"
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _unprivileged_account() -> str | None:
-    # PostgreSQL refuses to run as root.
-    if os.geteuid() != 0:
-        return None
-    names = {entry.pw_name for entry in pwd.getpwall()}
-    return "postgres" if "postgres" in names else "nobody"
-
-
-class _PostgreSQL:
-    """A private server in one folder."""
-
-    def __init__(self, binaries: Path, folder: Path, account: str | None) -> None:
-        self._binaries, self._folder, self._account = binaries, folder, account
-
-    def start(self) -> None:
-        self._run("initdb", "--no-sync", "--auth=trust", "--username=lungnode", "--encoding=UTF8")
-        options = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off"
-        self._run("pg_ctl", "--wait", f"--log={self._folder}/log", f"--options={options}", "start")
-
-    def stop(self) -> None:
-        if (self._folder / "data/postmaster.pid").exists():
-            self._run("pg_ctl", "--wait", "--mode=immediate", "stop")
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._binaries / program), f"--pgdata={self._folder}/data", *arguments]
-        subprocess.run(
-            command, user=self._account, cwd=self._folder, check=True, stdout=subprocess.DEVNULL, timeout=60
-        )
+    with running_postgresql() as server:
+        yield server.url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,4 +1,4 @@
-"""A network that can be cut: a relay on loopback between two programs."""
+"""A network that can be cut and slowed: a relay on loopback between two programs."""
 
 import socket
 import struct
@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from select import select
 from socketserver import BaseRequestHandler, ThreadingTCPServer
+from time import monotonic, sleep
 from typing import Final
 
 _CHUNK: Final = 65536
 _LOOK_S: Final = 0.5
+_SLOW_CHUNK: Final = 8192
+_SLOW_S: Final = 0.1  # for each of those: 80 KB/s
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: what is not sent yet is dropped, the peer hears a reset
 
 
@@ -25,6 +28,7 @@ class Network(ThreadingTCPServer):
         self.far_port = far_port
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._slow_until = 0.0
 
     @property
     def port(self) -> int:
@@ -40,6 +44,19 @@ class Network(ThreadingTCPServer):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 end.shutdown(socket.SHUT_RDWR)
         return len(ends) // 2
+
+    def slow(self, seconds: float) -> int:
+        """Carry 80 KB/s for so long, on each connection; return how many there are."""
+        self._slow_until = monotonic() + seconds
+        with self._lock:
+            return len(self._open) // 2
+
+    def pace(self) -> int:
+        """Wait as long as the next bytes take, and return how many those are."""
+        if monotonic() > self._slow_until:
+            return _CHUNK
+        sleep(_SLOW_S)
+        return _SLOW_CHUNK
 
     @contextmanager
     def carrying(self, *ends: socket.socket) -> Iterator[None]:
@@ -68,7 +85,7 @@ class _Relay(BaseRequestHandler):
             other = {near: far, far: near}
             while True:
                 for end in select([near, far], [], [], _LOOK_S)[0]:
-                    data = end.recv(_CHUNK)
+                    data = end.recv(self.server.pace())
                     if not data:
                         return
                     other[end].sendall(data)

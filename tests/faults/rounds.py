@@ -1,4 +1,4 @@
-"""One round: scanners send, programs are killed, networks cut; what must be true is looked at in the end."""
+"""One round: scanners send, things go wrong; what must be true is looked at in the end."""
 
 import random
 import time
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from lungnode.phantom import PhantomStudy, phantom_study
-from tests.faults.invariants import doubled, lost, settled
-from tests.faults.node import TARGETS, Node
+from tests.faults.invariants import doubled, left_over, lost, progress, settled, untold
+from tests.faults.node import LEASE_S, NAMED, SWEEP_S, Node
 from tests.faults.scanner import Sent, send_study
 
 SCANNERS: Final = 3  # a study each
@@ -19,17 +19,21 @@ SIZE: Final = 256  # rows and columns
 PAUSES_S: Final = (0.0, 0.1, 0.2)  # of each scanner, between two instances
 BLOWS: Final = (1, 3)  # in a round, least and most
 WITHIN_S: Final = 6.0  # of a round's start: while scanners send, and behind that
-SEND_LIMIT_S: Final = 120.0
-CALM_LIMIT_S: Final = 120.0
+ARMED_WITHIN_S: Final = 3.0  # a named point: later a round may not come there any more
+SEND_LIMIT_S: Final = 180.0
+CALM_LIMIT_S: Final = 180.0
+# No study may stand still for longer than that, beside what a step itself takes on a busy machine.
+STUCK_S: Final = LEASE_S + SWEEP_S
+STEP_S: Final = 10.0
 
 
 @dataclass(frozen=True)
 class Blow:
-    """What is to be killed or cut, and when."""
+    """What is to happen, and when."""
 
     target: str
     at_s: float  # since the round began
-    which: float = 0.0  # 0 to 1: of several processes, in their order
+    which: float = 0.0  # 0 to 1: of several processes, in their order; of times, how long
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,19 @@ class Round:
     hit: tuple[Blow, ...]  # those whose target was there
     acknowledged: int
     associations: int
-    calm_s: float  # from the last acknowledgement or kill until all results were delivered
+    calm_s: float  # from the last acknowledgement or blow until all results were delivered
+    still_s: float  # the longest time in it in which one study did not come a step further
     violations: tuple[str, ...] = field(default=())
 
 
-def draw_blows(chance: random.Random) -> list[Blow]:
-    """Draw what happens in a round."""
-    moments = sorted(chance.uniform(0, WITHIN_S) for _ in range(chance.randint(*BLOWS)))
-    return [Blow(chance.choice(sorted(TARGETS)), round(at, 3), chance.random()) for at in moments]
+def draw_blows(chance: random.Random, number: int, targets: Sequence[str]) -> list[Blow]:
+    """Draw what happens in a round: each named point in its turn, and anything beside it."""
+    named = [name for name in targets if name in NAMED]
+    point = Blow(named[number % len(named)], round(chance.uniform(0, ARMED_WITHIN_S), 3))
+    others = sorted(set(targets) - {point.target})
+    moments = [chance.uniform(0, WITHIN_S) for _ in range(chance.randint(*BLOWS) - 1)]
+    beside = [Blow(chance.choice(others), round(at, 3), chance.random()) for at in moments]
+    return sorted([point, *beside], key=lambda blow: blow.at_s)
 
 
 def run_round(node: Node, folder: Path, number: int, blows: Sequence[Blow]) -> Round:
@@ -57,21 +66,32 @@ def run_round(node: Node, folder: Path, number: int, blows: Sequence[Blow]) -> R
             pool.submit(send_study, study.paths, node.port, pause_s=pause_s, limit_s=SEND_LIMIT_S)
             for study, pause_s in zip(studies, PAUSES_S, strict=True)
         ]
-        hit = tuple(_strike(node, blows))
+        struck = tuple(_strike(node, blows))
         sent = {study.study_instance_uid: each.result() for study, each in zip(studies, sending, strict=True)}
-    violations = [f"{each.unsent} instances of {uid} unsent" for uid, each in sent.items() if each.unsent]
-    calm_s, restless = _wait_for_calm(node, sent)
-    violations += [f"study {uid} did not come to rest in {CALM_LIMIT_S:.0f} s" for uid in restless]
-    for uid, each in sent.items():
-        violations += lost(node.engine, node.data / "archive", each.acknowledged)
-        violations += doubled(node.engine, node.orthanc, uid)
+    calm_s, still_s, restless = _wait_for_calm(node, sent)
+    hit = tuple(blow for blow in struck if blow.target not in NAMED or node.was_hit(blow.target))
     return Round(
         hit=hit,
         acknowledged=sum(len(each.acknowledged) for each in sent.values()),
         associations=sum(each.associations for each in sent.values()),
         calm_s=round(calm_s, 1),
-        violations=tuple(violations),
+        still_s=round(still_s, 1),
+        violations=tuple(_violations(node, sent, restless, still_s)),
     )
+
+
+def _violations(
+    node: Node, sent: Mapping[str, Sent], restless: Sequence[str], still_s: float
+) -> Iterator[str]:
+    yield from (f"{each.unsent} instances of {uid} unsent" for uid, each in sent.items() if each.unsent)
+    yield from (f"study {uid} did not come to rest in {CALM_LIMIT_S:.0f} s" for uid in restless)
+    if still_s > STUCK_S + STEP_S:
+        yield f"a study stood still for {still_s:.1f} s"
+    for uid, each in sent.items():
+        yield from lost(node.engine, node.data / "archive", each.acknowledged)
+        yield from doubled(node.engine, node.orthanc, uid)
+    yield from left_over(node.data)
+    yield from untold(node.engine, sent)
 
 
 def _study(folder: Path, seed: int) -> PhantomStudy:
@@ -86,11 +106,24 @@ def _strike(node: Node, blows: Sequence[Blow]) -> Iterator[Blow]:
             yield blow
 
 
-def _wait_for_calm(node: Node, sent: Mapping[str, Sent]) -> tuple[float, Sequence[str]]:
-    """Return the seconds until everything was delivered, and the studies for which that took too long."""
+def _wait_for_calm(node: Node, sent: Mapping[str, Sent]) -> tuple[float, float, Sequence[str]]:
+    """Wait until everything was delivered.
+
+    Returns the seconds it took, the longest that one study stood still, and those that never came to rest.
+    """
     begin = time.monotonic()
     waiting = {uid: len(each.acknowledged) for uid, each in sent.items()}
+    seen: dict[str, tuple[object, float]] = {}  # how far a study is, and since when
+    still_s = 0.0
     while waiting and time.monotonic() < begin + CALM_LIMIT_S:
         time.sleep(0.1)
-        waiting = {uid: count for uid, count in waiting.items() if not settled(node.engine, uid, count)}
-    return time.monotonic() - begin, list(waiting)
+        for uid, count in list(waiting.items()):
+            if node.ask(lambda engine, uid=uid, count=count: settled(engine, uid, count)):  # type: ignore[misc]
+                del waiting[uid]
+                continue
+            far = node.ask(lambda engine, uid=uid: progress(engine, uid))  # type: ignore[misc]
+            before, since = seen.get(uid, (None, begin))
+            if far != before:
+                seen[uid] = (far, time.monotonic())
+            still_s = max(still_s, time.monotonic() - since)
+    return time.monotonic() - begin, still_s, list(waiting)
