@@ -16,6 +16,9 @@ _TALKATIVE: Final = (
     "h5py",
     "tensorflow",
     "PIL",
+    "dicomweb_client",
+    "urllib3",
+    "hl7apy",
 )
 _REPEATED: Final = ("pynetdicom",)  # we tell each failure of an association ourselves, in one line
 # Their warnings quote the value that is wrong, which may be a name.

@@ -44,7 +44,7 @@ CLASSES = {
     "sr-enh": EnhancedSRStorage,
     "sc": SecondaryCaptureImageStorage,
 }
-LIMITS = DeliverySettings(backoff_s=5, max_attempts=4)
+LIMITS = DeliverySettings(backoff_s=5, max_attempts=4, slowest_bytes_s=1_000_000_000)
 ALL = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless)
 
 

@@ -42,6 +42,13 @@ def accept_and_then_read_nothing(connection: socket.socket) -> None:
     accept_association(connection)
 
 
+def accept_and_read_in_sips(connection: socket.socket) -> None:
+    accept_association(connection)
+    connection.settimeout(5)
+    while connection.recv(65_536):
+        sleep(0.1)
+
+
 def accept_and_answer_with_half_a_pdu(connection: socket.socket) -> None:
     accept_association(connection)
     connection.sendall(b"\x04\0\0\0\0\x64\0")
@@ -63,6 +70,7 @@ def accept_and_hang_up(connection: socket.socket) -> None:
         say_nothing,
         answer_the_association_with_half_a_pdu,
         accept_and_then_read_nothing,
+        accept_and_read_in_sips,
         accept_and_answer_with_half_a_pdu,
         accept_and_talk_nonsense,
         accept_and_hang_up,

@@ -42,7 +42,7 @@ def deliver_row(node: Node, row_id: int) -> list[int]:
 
     All go over one association. Returns those that still wait, where the worker has to stop.
     """
-    with Line() as line:
+    with Line(node.settings.delivery.slowest_bytes_s) as line:
         waiting = _deliver(node, row_id, line)
         while waiting and not node.stopping():
             waiting = _deliver(node, waiting[0], line)

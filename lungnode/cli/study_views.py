@@ -246,7 +246,8 @@ def _print_analysis(console: Console, analysis: dict[str, Any]) -> None:
     for delivery in analysis["deliveries"]:
         after = "" if delivery["seconds"] is None else f" {delivery['seconds']:.2f} s after completion"
         sentence = f"  {delivery['group']:4} to {delivery['destination']}: {delivery['state']}{after}"
-        told = " ".join(filter(None, (sentence, delivery["reason"], delivery["next_step"])))
+        more = " ".join(filter(None, (delivery["reason"], delivery["next_step"])))
+        told = f"{sentence}. {more}" if more else sentence
         console.print(escape(told), highlight=False)
 
 

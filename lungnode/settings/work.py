@@ -77,6 +77,11 @@ class DeliverySettings(Frozen):
         120.0, gt=0, description="seconds after which a silent courier's delivery is taken back"
     )
     threads: int = Field(4, ge=1, description="deliveries sent at once by one delivery worker")
+    slowest_bytes_s: int = Field(
+        100_000,
+        ge=1,
+        description="bytes a second of what is sent that a peer must take, beyond its timeout_s",
+    )
     per_destination: int = Field(
         3, ge=1, description="deliveries sent at once to one destination, by all delivery workers"
     )

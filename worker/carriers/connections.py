@@ -1,10 +1,8 @@
 """Connections of requests with our TLS, which can be cut whatever they wait for."""
 
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from socket import SHUT_RDWR, socket
-from threading import Timer
 from typing import Any
 
 import urllib3
@@ -30,17 +28,14 @@ class Connections(HTTPAdapter):
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         super().__init__()
 
-    @contextmanager
-    def cut_after(self, limit_s: float) -> Iterator[None]:
-        """End every wait of the block after so long: a server may send a byte now and then for ever."""
-        self.was_cut = False
-        timer = Timer(limit_s, self._cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def cut(self) -> None:
+        """End every wait for the server."""
+        self.was_cut = True
+        for connection in self._open:
+            try:
+                connection.shutdown(SHUT_RDWR)
+            except OSError:
+                continue  # it is closed already
 
     def close(self) -> None:
         """Close all."""
@@ -60,14 +55,6 @@ class Connections(HTTPAdapter):
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Leave it there here, too."""
-
-    def _cut(self) -> None:
-        self.was_cut = True
-        for connection in self._open:
-            try:
-                connection.shutdown(SHUT_RDWR)
-            except OSError:
-                continue  # it is closed already
 
 
 def _pools(notice: Notice) -> dict[str, type[urllib3.HTTPConnectionPool]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import SHUT_RDWR, socket
 from time import monotonic
 from typing import Final
 
@@ -16,9 +17,11 @@ from lungnode.scu.association import associated
 from lungnode.scu.watch import Watch
 from lungnode.settings import DicomDestination
 from worker.answers import ASK, Answer, answer_of, silence
+from worker.carriers.limits import PACE, cut_after, limit_of
 from worker.parcel import Item
 
 _UNCOMPRESSED: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_GRACE_S: Final = 1.0  # for the abort to reach a peer that reads
 _ABORTED: Final = f"{ASK} Some abort where they do not know our AE title."
 _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122  # Source: PS3.7 Annex C.5.6
 
@@ -26,8 +29,8 @@ _SOP_CLASS_NOT_SUPPORTED: Final = 0x0122  # Source: PS3.7 Annex C.5.6
 class StorageScp:
     """An open association with a destination."""
 
-    def __init__(self, association: Association, timeout_s: float) -> None:
-        self._association, self._timeout_s = association, timeout_s
+    def __init__(self, association: Association, timeout_s: float, pace: int) -> None:
+        self._association, self._timeout_s, self._pace = association, timeout_s, pace
         self._watch = Watch()
         for handler in self._watch.handlers():
             association.bind(*handler)
@@ -60,24 +63,39 @@ class StorageScp:
         instance: Path | Dataset = path
         if not self._takes(sop_class_uid, transfer_syntax_uid):
             instance = uncompressed(path)
-        began = monotonic()
+        limit_s = limit_of(self._timeout_s, path.stat().st_size, self._pace)
         try:
-            response = self._association.send_c_store(instance)
+            with cut_after(limit_s + _GRACE_S, self._cut):
+                return self._answer(instance, limit_s)
         except RuntimeError:  # the association ended between the question above and the sending
             return silence("the association was gone")
         except ValueError:  # no accepted context fits
             return answer_of(_SOP_CLASS_NOT_SUPPORTED, "no transfer syntax was accepted that we can send")
-        if "Status" not in response:
-            return self._silence(monotonic() - began)
-        return answer_of(response.Status, str(response.get("ErrorComment", "")))
 
-    def _silence(self, waited_s: float) -> Answer:
+    def _answer(self, instance: Path | Dataset, limit_s: float) -> Answer:
+        self._association.dimse_timeout = limit_s  # it runs from the first byte that is sent
+        self._association.network_timeout = limit_s + 2 * _GRACE_S  # to it, who only listens is idle
+        began = monotonic()
+        response = self._association.send_c_store(instance)
+        if "Status" in response:
+            return answer_of(response.Status, str(response.get("ErrorComment", "")))
         if self._watch.aborted:
             return silence("the peer aborted the association", _ABORTED)
-        if waited_s >= self._timeout_s:
+        if monotonic() - began >= limit_s:
             busy = "See what keeps the peer busy, or raise timeout_s."
-            return silence(f"nothing came within {self._timeout_s:g} s", busy)
+            return silence(f"nothing came within {round(limit_s, 1):g} s", busy)
         return silence("the connection was lost")
+
+    def _cut(self) -> None:
+        """End the connection: pynetdicom waits until all that it was to send has gone, then for its abort."""
+        transport = self._association.dul.socket
+        if transport is None or transport.socket is None:
+            return
+        try:
+            # Not the method of an SSLSocket, which takes the state away from the thread that uses it.
+            socket.shutdown(transport.socket, SHUT_RDWR)
+        except OSError:
+            return  # it is closed already
 
     def _takes(self, sop_class_uid: str, transfer_syntax_uid: str) -> bool:
         return any(
@@ -96,7 +114,10 @@ def uncompressed(path: Path) -> Dataset:
 
 @contextmanager
 def storing(
-    destination: DicomDestination, calling_ae_title: str, proposed: dict[str, set[str]]
+    destination: DicomDestination,
+    calling_ae_title: str,
+    proposed: dict[str, set[str]],
+    pace: int = PACE,
 ) -> Iterator[StorageScp]:
     """Hold an association while the block runs; every step has the destination's time limit.
 
@@ -104,6 +125,7 @@ def storing(
         destination: Whom to call.
         calling_ae_title: Our AE title.
         proposed: Transfer syntaxes of the instances to send, by SOP class.
+        pace: Bytes a second that the peer must take.
 
     Raises:
         UnavailableError: No association for now.
@@ -112,7 +134,7 @@ def storing(
     # Without this, pynetdicom decodes and encodes each file again; what we committed is what is sent.
     _config.STORE_SEND_CHUNKED_DATASET = True
     with associated(destination, calling_ae_title, _contexts(proposed)) as association:
-        yield StorageScp(association, destination.timeout_s)
+        yield StorageScp(association, destination.timeout_s, pace)
 
 
 def _contexts(proposed: dict[str, set[str]]) -> list[PresentationContext]:

@@ -13,6 +13,7 @@ import requests
 
 from lungnode.settings import FhirDestination
 from worker.answers import Answer, Meaning, silence
+from worker.carriers.limits import PACE
 from worker.carriers.web import WebSession, judged, web_session
 from worker.parcel import Item
 
@@ -21,13 +22,13 @@ _QUOTED: Final = 200  # characters of an answer that a row keeps
 
 
 @contextmanager
-def resting(destination: FhirDestination) -> Iterator["FhirServer"]:
+def resting(destination: FhirDestination, pace: int = PACE) -> Iterator["FhirServer"]:
     """Hold connections to a server while the block runs.
 
     Raises:
         UnavailableError: A file with a secret or a certificate cannot be read.
     """
-    with web_session(destination) as session:
+    with web_session(destination, pace) as session:
         yield FhirServer(destination, session)
 
 

@@ -37,8 +37,9 @@ class Carrier(Protocol):
 class Line:
     """A carrier that is made when it is needed."""
 
-    def __init__(self) -> None:
-        """Be closed."""
+    def __init__(self, pace: int) -> None:
+        """Be closed. Once open, at least `pace` bytes a second are to be taken."""
+        self._pace = pace
         self._open = ExitStack()
         self._carrier: Carrier | None = None
 
@@ -64,17 +65,18 @@ class Line:
         """
         if self._carrier is None or not self._carrier.is_there:
             self._open.close()
-            self._carrier = self._open.enter_context(_opened(destination, ae_title, proposed))
+            self._carrier = self._open.enter_context(self._opened(destination, ae_title, proposed))
         return self._carrier
 
-
-def _opened(destination: Addressed, ae_title: str, proposed: Proposal) -> AbstractContextManager[Carrier]:
-    match destination:
-        case DicomDestination():
-            return storing(destination, destination.calling_ae_title or ae_title, proposed())
-        case StowDestination():
-            return stowing(destination)
-        case FhirDestination():
-            return resting(destination)
-        case Hl7Destination():
-            return messaging(destination)
+    def _opened(
+        self, destination: Addressed, ae_title: str, proposed: Proposal
+    ) -> AbstractContextManager[Carrier]:
+        match destination:
+            case DicomDestination():
+                return storing(destination, destination.calling_ae_title or ae_title, proposed(), self._pace)
+            case StowDestination():
+                return stowing(destination, self._pace)
+            case FhirDestination():
+                return resting(destination, self._pace)
+            case Hl7Destination():
+                return messaging(destination)

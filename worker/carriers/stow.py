@@ -16,6 +16,7 @@ from lungnode.errors import LungnodeError
 from lungnode.settings import StowDestination
 from worker.answers import Answer, answer_of, silence
 from worker.carriers.dimse import uncompressed
+from worker.carriers.limits import PACE
 from worker.carriers.web import WebSession, judged, web_session
 from worker.parcel import Item
 
@@ -25,13 +26,13 @@ _UNSAID: Final = silence("the server did not say what became of it")
 
 
 @contextmanager
-def stowing(destination: StowDestination) -> Iterator["OriginServer"]:
+def stowing(destination: StowDestination, pace: int = PACE) -> Iterator["OriginServer"]:
     """Hold connections to a server while the block runs.
 
     Raises:
         UnavailableError: A file with a secret or a certificate cannot be read.
     """
-    with web_session(destination) as session:
+    with web_session(destination, pace) as session:
         yield OriginServer(destination, session)
 
 

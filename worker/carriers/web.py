@@ -16,8 +16,8 @@ from lungnode.settings import WebDestination
 from lungnode.tls import client_context, trouble_of
 from worker.answers import ASK, Answer, Meaning
 from worker.carriers.connections import Connections
+from worker.carriers.limits import PACE, cut_after, limit_of
 
-_SLOWEST: Final = 100_000  # bytes a second of what is sent; a slower way has no use for us
 _LONGEST_ANSWER: Final = 4_000_000  # bytes
 # Source: RFC 9110 15.5 and 15.6, RFC 6585 4. What the next attempt may find mended, whoever asks.
 _BUSY: Final = (408, 425, 429, 502, 503, 504)
@@ -26,27 +26,29 @@ _QUOTED: Final = 200  # characters of an answer that a row keeps
 
 
 @contextmanager
-def web_session(destination: WebDestination) -> Iterator["WebSession"]:
+def web_session(destination: WebDestination, pace: int = PACE) -> Iterator["WebSession"]:
     """Hold connections to a destination while the block runs; none is made before the first request.
+
+    `pace` is the slowest way, in bytes a second, that is waited for.
 
     Raises:
         UnavailableError: A file with a secret or a certificate cannot be read.
     """
-    with WebSession(destination) as session:
+    with WebSession(destination, pace) as session:
         yield session
 
 
 class WebSession(requests.Session):
     """Requests to one destination: each has an end, none follows a redirection."""
 
-    def __init__(self, destination: WebDestination) -> None:
+    def __init__(self, destination: WebDestination, pace: int) -> None:
         """Read the secrets.
 
         Raises:
             UnavailableError: A file with a secret or a certificate cannot be read.
         """
         super().__init__()
-        self.destination = destination
+        self.destination, self._pace = destination, pace
         self.trust_env = False  # neither proxies nor .netrc: settings say all
         self.headers.update(_authorization(destination))
         is_encrypted = destination.url.startswith("https:")
@@ -64,7 +66,7 @@ class WebSession(requests.Session):
         """
         destination = self.destination
         options |= {"stream": True, "allow_redirects": False, "timeout": destination.timeout_s}
-        limit_s = destination.timeout_s + len(request.body or b"") / _SLOWEST
+        limit_s = limit_of(destination.timeout_s, len(request.body or b""), self._pace)
         with self._limited(limit_s):
             response = super().send(request, **options)
             with closing(response):
@@ -78,7 +80,7 @@ class WebSession(requests.Session):
     @contextmanager
     def _limited(self, limit_s: float) -> Iterator[None]:
         try:
-            with _translated(self.destination), self._connections.cut_after(limit_s):
+            with _translated(self.destination), cut_after(limit_s, self._connections.cut):
                 yield
         except LungnodeError as error:
             if self._connections.was_cut:
