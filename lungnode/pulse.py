@@ -16,7 +16,7 @@ from typing import Any, Final
 BEAT_S: Final = 5.0  # between two signs of life
 ALIVE_S: Final = 60.0  # a program that was silent for longer is taken as dead
 FOLDER: Final = "health"  # below the data folder
-PROGRAMS: Final = ("up", "receive", "clerk", "worker-analysis", "worker-delivery")
+PROGRAMS: Final = ("up", "receive", "clerk", "worker-analysis", "worker-delivery", "web")
 
 
 class Pulse:
@@ -24,6 +24,8 @@ class Pulse:
 
     def __init__(self, data: Path, program: str) -> None:
         self._path = file_of(data, program)
+        # Taken, so that children leave systemd alone: it listens to the main process only.
+        self._systemd = os.environ.pop("NOTIFY_SOCKET", "")
         self._said: dict[str, Any] = {}
         self._not_before = 0.0
 
@@ -42,7 +44,8 @@ class Pulse:
         self._not_before = now + BEAT_S
         with suppress(OSError):
             self._write(said)
-        _tell_systemd(ready=not waiting, status=waiting or "ready")
+        if self._systemd:
+            _tell_systemd(self._systemd, f"waits: {waiting}" if waiting else "ready")
 
     def _write(self, said: dict[str, Any]) -> None:
         if said == self._said:
@@ -65,12 +68,12 @@ def file_of(data: Path, program: str) -> Path:
     return data / FOLDER / f"{program}-{socket.gethostname()}.json"
 
 
-def _tell_systemd(*, ready: bool, status: str) -> None:
-    """Pet systemd's watchdog. Source: sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    words = f"{'READY=1' if ready else ''}\nWATCHDOG=1\nSTATUS={status}"
+def _tell_systemd(address: str, status: str) -> None:
+    """Say that we are up, and pet the watchdog. Source: sd_notify(3).
+
+    A program that waits is up: `systemctl start` must not hang until a database is there.
+    """
+    words = f"READY=1\nWATCHDOG=1\nSTATUS={status}"
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.sendto(words.encode(), address.replace("@", "\0", 1))
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import gethostname
 from uuid import uuid4
 
 import pytest
@@ -20,6 +21,7 @@ from db.models import Analysis, AnalysisState, AuditEvent, Label, LabelSource, L
 from db.queries import get_study
 from db.session import is_current, open_engine, transaction
 from lungnode.phantom import PhantomStudy, phantom_study
+from lungnode.pulse import Pulse
 from lungnode.settings import Settings
 from tests.command_line import CommandLine
 from tests.conftest import execute
@@ -175,6 +177,18 @@ def test_the_command_tells_what_it_did_and_keeps_as_many_as_asked_for(
     restored = command_line.run(tmp_path / "new", "restore", backups)
     assert f"The settings file of then is {made['path']}/settings.toml." in restored.stdout
     assert Path(made["path"], "settings.toml").read_text() == "[receiver]\nport = 104\n"
+
+
+def test_nothing_is_restored_under_a_running_program(tmp_path: Path, command_line: CommandLine) -> None:
+    data, backups = tmp_path / "data", tmp_path / "backups"
+    command_line.run(data, "db", "upgrade")
+    command_line.run(data, "backup", backups)
+    Pulse(data, "clerk").beat()
+
+    done = command_line.run(data, "restore", backups, "--replace")
+
+    assert done.returncode == 1
+    assert f"lungnode: clerk-{gethostname()} runs on {data}: stop it first." in done.stderr
 
 
 def test_a_damaged_backup_fails_the_command_with_a_sentence(

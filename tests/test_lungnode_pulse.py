@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lungnode.cli._programs import check_programs, running_programs
 from lungnode.pulse import ALIVE_S, PROGRAMS, Pulse, file_of, what_is_wrong
 from tests.nodes import lungnode, stop, variables, wait_for
 
@@ -56,6 +57,20 @@ def test_without_news_the_words_stay_and_the_time_goes_on(tmp_path: Path) -> Non
     assert what_is_wrong(path, ready=True) == "waits: the database"
 
 
+def test_check_names_what_waits_and_what_fell_silent(tmp_path: Path) -> None:
+    for program, waiting in (("clerk", "the database"), ("web", ""), ("receive", "")):
+        Pulse(tmp_path, program).beat(waiting=waiting)
+    os.utime(file_of(tmp_path, "receive"), (0, 0))
+
+    found = {check.name: check.message for check in check_programs(tmp_path)}
+
+    host = socket.gethostname()
+    assert found[f"clerk-{host}"] == "It waits: the database."
+    assert found[f"receive-{host}"].startswith("It gave no sign of life for ")
+    assert running_programs(tmp_path) == [f"clerk-{host}", f"web-{host}"]
+    assert len(found) == 2
+
+
 def test_a_program_that_ends_on_purpose_leaves_nothing(tmp_path: Path) -> None:
     pulse = Pulse(tmp_path, "clerk")
     pulse.beat()
@@ -86,14 +101,14 @@ def test_systemd_is_told_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         pulse = Pulse(tmp_path, "clerk")
         pulse.beat(waiting="the database")
-        assert systemd.recv(1000) == b"\nWATCHDOG=1\nSTATUS=the database"
+        assert systemd.recv(1000) == b"READY=1\nWATCHDOG=1\nSTATUS=waits: the database"
         pulse.beat(waiting="")
         assert systemd.recv(1000) == b"READY=1\nWATCHDOG=1\nSTATUS=ready"
 
 
 def test_every_program_of_a_node_gives_signs_of_life_and_none_is_left_when_it_stops(tmp_path: Path) -> None:
     environment = {"LUNGNODE_RECEIVER__PORT": "0", "LUNGNODE_RECEIVER__HOST": "127.0.0.1"}
-    environment |= {"LUNGNODE_WEB__ENABLED": "false"}
+    environment |= {"LUNGNODE_WEB__PORT": "0", "LUNGNODE_WEB__ENABLED": "true"}
     with lungnode(tmp_path, "up", environment=environment) as node:
         files = [file_of(tmp_path, program) for program in PROGRAMS]
         wait_for(

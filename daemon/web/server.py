@@ -17,6 +17,7 @@ from daemon.web.node import WebNode
 from db import audit
 from db.session import open_engine, upgrade
 from lungnode.errors import SettingsError, UnavailableError
+from lungnode.pulse import Pulse
 from lungnode.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def serve(settings: Settings) -> None:
     """
     engine = open_engine(settings.database)
     upgrade(engine)
-    server = uvicorn.Server(_config(settings, make_app(WebNode(settings, engine))))
+    server = _Server(_config(settings, make_app(WebNode(settings, engine))), Pulse(settings.data, "web"))
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn sends itself the signal again when it has stopped, which would end us before we tidied up.
         signal.signal(number, lambda *_: None)
@@ -47,7 +48,21 @@ def serve(settings: Settings) -> None:
             server.run(sockets=[listener])
         finally:
             _withdraw(address_file)
+            server.pulse.end()
             tell("application stopped", at=datetime.now(UTC))
+
+
+class _Server(uvicorn.Server):
+    """Gives a sign of life while its loop turns."""
+
+    def __init__(self, config: uvicorn.Config, pulse: Pulse) -> None:
+        super().__init__(config)
+        self.pulse = pulse
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is to be done ten times a second."""
+        self.pulse.beat()
+        return await super().on_tick(counter)
 
 
 def _config(settings: Settings, app: object) -> uvicorn.Config:

@@ -20,6 +20,7 @@ from lungnode.cli._check import Check, Status
 from lungnode.cli._destinations import NO_DESTINATION, check_destinations, check_echo
 from lungnode.cli._fast import chosen
 from lungnode.cli._source_checks import check_sources
+from lungnode.cli._programs import check_programs, running_programs
 from lungnode.errors import LungnodeError, SettingsError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
@@ -31,6 +32,7 @@ _LOCK_WAIT_S = 2.0
 def run_checks(settings: Settings) -> Iterator[Check]:
     """Check all parts, the quick ones first."""
     running = _is_running(settings.data)
+    receives = running or any(name.startswith("receive-") for name in running_programs(settings.data))
     yield _settings(settings)
     yield _folder(settings)
     yield _disk(settings)
@@ -46,6 +48,15 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield _receiver(settings, running=running)
     yield from check_destinations(settings)
     yield from check_sources(settings)
+    yield _receiver(settings, running=receives)
+    yield from check_programs(settings.data)
+    for destination in settings.destinations:
+        if isinstance(destination, SenderDestination):
+            yield _senders(settings, destination)
+        else:
+            yield _destination(settings, destination)
+    if not settings.destinations:
+        yield Check("destinations", Status.WARNING, "Results go nowhere.", _NO_DESTINATION)
 
 
 def _settings(settings: Settings) -> Check:

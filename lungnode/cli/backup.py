@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from lungnode.cli import settings_of
+from lungnode.errors import UnavailableError
 
 if TYPE_CHECKING:
     from db.backup.restore import Restored
@@ -107,11 +108,15 @@ def restore(
     from db.backup.record import find_backup  # noqa: PLC0415
     from db.backup.restore import Place, restore_backup  # noqa: PLC0415
     from db.session import open_engine, transaction  # noqa: PLC0415
+    from lungnode.cli._programs import running_programs  # noqa: PLC0415
     from lungnode.supervisor import sole_owner  # noqa: PLC0415
 
     settings = settings_of(context)
     found, engine, now = find_backup(folder), open_engine(settings.database), datetime.now(UTC)
     with sole_owner(settings.data), _counter("Restoring") as count:
+        running = running_programs(settings.data)
+        if running:
+            raise UnavailableError(f"{', '.join(running)} runs on {settings.data}: stop it first.")
         place = Place(settings.data, engine)
         restored = restore_backup(found, place, now, replace=replace, progress=count)
         with transaction(engine) as session:
