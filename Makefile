@@ -28,11 +28,14 @@ $(VENV)/.ready: requirements-dev.txt pyproject.toml
 peers:
 	@sh tests/install-peers
 
+LOCK := uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+    --generate-hashes --no-emit-index-url --no-header --quiet
+
 lock:
-	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql --extra s3 \
-	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements.txt
-	uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra postgresql --extra s3 --extra trainer --group dev \
-	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements-dev.txt
+	$(LOCK) --extra postgresql --extra s3 pyproject.toml -o requirements.txt
+	$(LOCK) --extra postgresql --extra s3 --extra trainer --group dev pyproject.toml -o requirements-dev.txt
+	$(LOCK) --constraint requirements.txt --extra postgresql --extra s3 --extra gpu pyproject.toml -o requirements-gpu.txt
+	echo hatchling | $(LOCK) --constraint requirements-dev.txt - -o requirements-build.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -85,7 +85,7 @@ def test_the_top_level_package_daemon_is_ours_alone() -> None:
     assert Path(daemon.__file__).parent == ROOT / "daemon"
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("lock", sorted(path.name for path in ROOT.glob("requirements*.txt")))
 def test_a_lock_file_has_hashes_and_names_no_host(lock: str) -> None:
     text = (ROOT / lock).read_text()
 

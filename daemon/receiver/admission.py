@@ -1,12 +1,13 @@
 """Who may associate: called AE title, calling AE title, its certificate, address; one rejection each."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
 from daemon.receiver.associate import APPLICATION_CONTEXT_NAME, AssociateRequest
 from daemon.receiver.pdu import Rejection
 from lungnode.certificates import bears
-from lungnode.settings import ReceiverSettings
+from lungnode.settings import Network, ReceiverSettings
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,12 @@ def _is_called_right(ae_title: str, settings: ReceiverSettings) -> bool:
 
 
 def _is_welcome(address: str, settings: ReceiverSettings) -> bool:
-    if not settings.networks:
-        return True
+    return not settings.networks or is_within(address, settings.networks)
+
+
+def is_within(address: str, networks: Iterable[Network]) -> bool:
+    """Tell whether an address belongs to one of the networks."""
     peer = ip_address(address.partition("%")[0])  # a link-local address carries its interface
     if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
         peer = peer.ipv4_mapped
-    return any(peer in network for network in settings.networks)
+    return any(peer in network for network in networks)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from daemon.receiver.admission import Caller, refuse
+from daemon.receiver.admission import Caller, is_within, refuse
 from daemon.receiver.alerts import Alert, Alerts
 from daemon.receiver.associate import (
     MAX_REQUEST_BYTES,
@@ -40,6 +40,7 @@ from daemon.receiver.pdu import (
     encode_reject,
     encode_release_response,
 )
+from daemon.receiver.proxied import read_client
 from daemon.receiver.seats import Seats
 from daemon.receiver.spool import AssociationOutcome, SpoolFolder, identify
 from daemon.receiver.store import Storage
@@ -138,6 +139,8 @@ class Association:
 
     def _converse(self) -> Ending:
         self._transport.limit_total(self._node.settings.receiver.artim_s)
+        if is_within(self._caller.address, self._node.settings.receiver.proxies):
+            self._caller = Caller(read_client(self._transport) or self._caller.address)
         if self._certificates is not None:
             secured = secure(self._transport, self._certificates.context())
             self._transport = secured.transport

@@ -19,8 +19,8 @@ from lungnode.cli._certificates import check_certificates
 from lungnode.cli._check import Check, Status
 from lungnode.cli._destinations import NO_DESTINATION, check_destinations, check_echo
 from lungnode.cli._fast import chosen
-from lungnode.cli._source_checks import check_sources
 from lungnode.cli._programs import check_programs, running_programs
+from lungnode.cli._source_checks import check_sources
 from lungnode.errors import LungnodeError, SettingsError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
@@ -45,18 +45,10 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield from _shadow(settings)
     yield from check_certificates(settings)
     yield from check_syslog(settings)
-    yield _receiver(settings, running=running)
-    yield from check_destinations(settings)
-    yield from check_sources(settings)
     yield _receiver(settings, running=receives)
     yield from check_programs(settings.data)
-    for destination in settings.destinations:
-        if isinstance(destination, SenderDestination):
-            yield _senders(settings, destination)
-        else:
-            yield _destination(settings, destination)
-    if not settings.destinations:
-        yield Check("destinations", Status.WARNING, "Results go nowhere.", _NO_DESTINATION)
+    yield from check_destinations(settings)
+    yield from check_sources(settings)
 
 
 def _settings(settings: Settings) -> Check:

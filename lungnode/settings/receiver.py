@@ -25,6 +25,10 @@ class ReceiverSettings(Frozen):
     any_called_ae_title: bool = Field(False, description="accept every called AE title")
     calling_ae_titles: tuple[AETitle, ...] = Field((), description="calling AE titles to accept; empty: all")
     networks: tuple[Network, ...] = Field((), description="peer addresses to accept, as networks; empty: all")
+    proxies: tuple[Network, ...] = Field(
+        (),
+        description="load balancers, as networks, whose connections begin with the PROXY protocol's header",
+    )
     artim_s: float = Field(
         10.0, gt=0, description="seconds a peer has to send its A-ASSOCIATE-RQ or to close"
     )
