@@ -231,6 +231,17 @@ def test_an_answer_that_came_before_the_peer_hung_up_counts(node: ClerkNode) -> 
     assert not list(node.settings.spool.iterdir())
 
 
+def test_an_answer_that_a_power_failure_took_is_none(node: ClerkNode) -> None:
+    sender, path = waiting(node, ct(1))
+
+    path.with_suffix(".reported").write_bytes(b"")
+    sender.lose()
+    node.clerk.round()
+    node.desk().round()
+
+    assert the_request(node).state == "verified"
+
+
 def test_a_peer_that_refuses_the_report_is_called_later(node: ClerkNode) -> None:
     sender, path = waiting(node, ct(1))
 
@@ -342,16 +353,20 @@ def test_a_request_on_an_association_of_another_host_is_left_to_its_clerk(node: 
     assert socket.gethostname() != "elsewhere"
 
 
-def test_a_request_that_the_disk_damaged_is_set_aside(node: ClerkNode) -> None:
+@pytest.mark.parametrize(
+    ("kept", "reason"),
+    [(400, "Referenced SOP Sequence (0008,1199) is missing"), (0, "Its File Meta group cannot be read")],
+)
+def test_a_request_that_the_disk_damaged_is_set_aside(node: ClerkNode, kept: int, reason: str) -> None:
     sender = node.sender("scu")
     path = sender.ask(ct(1))
-    path.write_bytes(path.read_bytes()[:400] + bytes(50))
+    path.write_bytes(path.read_bytes()[:kept] + bytes(50))
     sender.release()
 
     node.clerk.round()
 
     (row,) = node.rows(Quarantined)
-    assert "Referenced SOP Sequence (0008,1199) is missing" in row.reason
+    assert reason in row.reason
     assert not node.rows(CommitmentRequest)
     assert not list(node.settings.spool.iterdir())
 

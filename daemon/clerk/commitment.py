@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from daemon.clerk.files import writing_to
+from daemon.clerk.index import UNREADABLE
 from daemon.clerk.plan import Received
 from daemon.clerk.quarantine import Rejected, set_aside
 from daemon.clerk.spool import REQUEST, Association
@@ -26,6 +27,7 @@ from lungnode.durable import sync_folder
 from lungnode.errors import UnusableError
 from lungnode.rules import Facts
 from lungnode.settings import DeliverySettings, Settings
+from lungnode.untrusted import untrusted
 
 _log = logging.getLogger(__name__)
 # Preamble, prefix and the element that says how long the File Meta group is.
@@ -89,9 +91,20 @@ def _apply(session: Session, reports: Iterable[Commitment], limits: DeliverySett
 
 
 def _decode(path: Path, decode: Callable[[bytes, str], Commitment]) -> Commitment:
-    content = path.read_bytes()
+    content = _content(path)
+    with untrusted("Its File Meta group cannot be read"):
+        transfer_syntax_uid = str(read_file_meta_info(path).TransferSyntaxUID)
     start = _META_START + int.from_bytes(content[_META_START - 4 : _META_START], "little")
-    return decode(content[start:], str(read_file_meta_info(path).TransferSyntaxUID))
+    return decode(content[start:], transfer_syntax_uid)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno not in UNREADABLE:
+            raise
+        raise UnusableError(f"The file cannot be read: {error.strerror}.") from error
 
 
 def _set_aside(engine: Engine, settings: Settings, rejected: Sequence[Rejected], now: datetime) -> None:

@@ -34,7 +34,7 @@ from lungnode.settings import Settings
 BATCH: Final = 200  # files a transaction
 _log = logging.getLogger(__name__)
 # A file that alone is unreadable; all else (no memory, no handles) passes and is met again.
-_UNREADABLE: Final = (errno.EIO, errno.EACCES, errno.EPERM)
+UNREADABLE: Final = (errno.EIO, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Indexer:
             except FileNotFoundError:
                 continue  # another clerk was faster
             except OSError as error:
-                if error.errno not in _UNREADABLE:
+                if error.errno not in UNREADABLE:
                     raise
                 rejected.append(Rejected(received, f"The file cannot be read: {error.strerror}."))
         return readings, rejected

@@ -70,10 +70,10 @@ class Rendezvous:
 
     def _note(self, answers: Iterable[Path], now: datetime) -> None:
         for path in answers:
-            status = int(json.loads(path.read_bytes())["status"], 16)
+            status = _status(path)
             with transaction(self._engine) as session:
                 row = commitments.request_from(session, f"{path.parent.name}/{path.stem}")
-                if row is not None:
+                if row is not None and status is not None:
                     values = {"finished_at": now, "state": CommitmentState.REPORTED, "reason": ""}
                     refused = {"reason": f"The peer answered 0x{status:04X} to the report."}
                     if is_success(status):
@@ -108,6 +108,14 @@ def leave_result(path: Path, row: CommitmentRequest) -> None:
     references = tuple(map(Reference.from_record, row.instances))
     with replaced(path) as file:
         file.write(Commitment(row.transaction_uid, references).as_json())
+
+
+def _status(path: Path) -> int | None:
+    """Return what the peer answered; None when a power failure took it."""
+    try:
+        return int(json.loads(path.read_bytes())["status"], 16)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _claim(row: CommitmentRequest) -> Claim:
