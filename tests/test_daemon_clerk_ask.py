@@ -357,6 +357,19 @@ def test_an_answer_tells_nothing_of_later_instances(clerk_node: ClerkNode) -> No
     assert clerk_node.study().completeness == "complete: 9 of 9 by query at PACS"
 
 
+def test_a_study_that_is_sent_again_is_not_asked_about_meanwhile(clerk_node: ClerkNode) -> None:
+    with asking(clerk_node, Source(has=8)) as asked:
+        clerk_node.receive(*slices(range(1, 6)))
+        sender = clerk_node.sender("a2").send(ct(1))  # the question is due now, and an association open
+
+        assert asked.after(5) == asked.after(60) == []
+        assert asked.pacs.asked == []
+
+        sender.release()
+        assert asked.after(0) == []
+    assert asked.inquiries()["count"].expected == 8
+
+
 def test_late_slices_are_a_question_of_their_own(clerk_node: ClerkNode) -> None:
     source = Source(has=5)
     with asking(clerk_node, source) as asked:

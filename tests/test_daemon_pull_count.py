@@ -195,6 +195,24 @@ def test_a_capture_called_ct_is_wanted_only_where_its_class_is_not_told(
     assert found.expected == 5 + missing
 
 
+def test_our_own_results_are_never_missing_whatever_the_source_tells() -> None:
+    def script(identifier: Dataset) -> Any:
+        if identifier.QueryRetrieveLevel == "IMAGE":
+            return matches(*({"SOPInstanceUID": f"{LUNG}.{n}"} for n in range(1, 6)), {"SOPInstanceUID": OWN})
+        return matches({"StudyInstanceUID": STUDY, "SeriesInstanceUID": LUNG})  # no modality, no class
+
+    with scripted_pacs(script) as pacs:
+        assert counted(pacs.peer(), held(slices(range(1, 6)), {OWN})) == Counted(5)
+
+
+def test_a_number_that_holds_our_own_results_is_not_taken_for_ours() -> None:
+    reports = [ct(n, SeriesInstanceUID=REPORTS, SOPClassUID=EnhancedSRStorage) for n in (11, 12)]
+    ours = held([*slices(range(1, 6)), *reports], {OWN})
+
+    # Seven there: six images and our report. Seven here: five images and two reports that it has not.
+    assert asked(Liar(study=7, series=6, images=range(1, 7)), ours).expected == 6
+
+
 def test_two_answers_to_one_uid_prove_nothing() -> None:
     twice = {"StudyInstanceUID": STUDY, "NumberOfStudyRelatedInstances": 5}
 

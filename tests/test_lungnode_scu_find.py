@@ -1,20 +1,26 @@
 """Questions to real PACS (DCMTK, Orthanc), and to one that refuses, lies and dawdles."""
 
+import socket
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
 import pytest
 from pydicom import DataElement, Dataset, dcmread
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import
 
 from lungnode.errors import SettingsError, UnavailableError, UnusableError
 from lungnode.phantom import Patient, PhantomStudy, phantom_study
 from lungnode.scu import find
+from lungnode.scu.association import abort_all
 from lungnode.scu.find import InstanceMatch, SeriesMatch, StudyMatch, querying
 from lungnode.settings import Peer
+from tests.couriers import accept_association, hostile
+from tests.nodes import wait_for
 from tests.orthanc import Orthanc, running_orthanc
 from tests.query_peers import DcmtkPacs, dcmtk_pacs, matches, scripted_pacs
 
@@ -228,3 +234,19 @@ def test_a_peer_that_answers_nonsense_costs_its_time_limit_at_most(answer: bytes
         with pytest.raises(UnavailableError, match="Peer PACS"):
             asked(pacs.peer(timeout_s=1.0))
         over.set()
+
+
+def test_a_process_that_stops_waits_for_no_peer_that_is_frozen() -> None:
+    is_accepted = Event()
+
+    def freeze(connection: socket.socket) -> None:
+        accept_association(connection, ImplicitVRLittleEndian)
+        is_accepted.set()
+
+    with hostile(freeze) as port, ThreadPoolExecutor(1) as pool:
+        peer = Peer(name="PACS", ae_title="PACS", host="127.0.0.1", port=port, query="study_root")
+        waiting = pool.submit(asked, peer.model_copy(update={"timeout_s": 120.0}))
+        is_accepted.wait(30)
+        wait_for(lambda: abort_all() or waiting.done(), what="the end of the question")  # type: ignore[func-returns-value]
+
+    assert isinstance(waiting.exception(), UnavailableError)

@@ -91,6 +91,13 @@ class Questions:
             return told, self._fetch(session, case, peer, asked, now)
         return told, _first_attempt(row)
 
+    def postpone(self, study: Study, asked: Inquiries, now: datetime) -> None:
+        """Let what waits to be asked about a study that is being sent begin to wait when that is over."""
+        for kind in InquiryKind:
+            row = asked.get((study.id, kind))
+            if row is not None and row.state == InquiryState.PENDING:
+                row.asked_at = now
+
     def _fetch(
         self, session: Session, case: "Case", peer: Peer, asked: Inquiries, now: datetime
     ) -> datetime | None:

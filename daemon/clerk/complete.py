@@ -46,6 +46,7 @@ class Completer:
             asked = self._questions.asked(session) if receiving else {}
             for each in receiving:
                 if each.study.study_instance_uid in open_uids:
+                    self._questions.postpone(each.study, asked, now)
                     continue
                 judgement = self._judge(session, each, asked, now)
                 if judgement.is_complete:
