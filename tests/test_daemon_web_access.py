@@ -16,6 +16,9 @@ PUBLIC = {
     "GET /static/{name:path}",
     "GET /health/live",
     "GET /health/ready",
+    "GET /health/live/{role}",
+    "GET /health/ready/{role}",
+    "GET /metrics",  # unless web.open_metrics, it looks by itself
     "GET /sign-in",
     "POST /sign-in",
     "GET /api/v1/openapi.json",

@@ -17,6 +17,7 @@ from daemon.receiver.listening import Listeners
 from daemon.receiver.seats import Seats
 from daemon.receiver.signals import SignalQueue
 from daemon.receiver.tally import Tally
+from daemon.receiver.told import EVERY_S, CountsFile
 from lungnode.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class ReceiverProcess:
         self._row = row
         self._seats = seats
         self._tally = Tally()
+        self._counts_file = CountsFile(settings.data, row)
         disk = Disk(settings.spool, settings.receiver)
         self._alerts = Alerts(settings.alerts, disk.is_full)
         self._node = Node(settings, seats, disk, self._tally, self._alerts, listeners.certificates)
@@ -58,7 +60,8 @@ class ReceiverProcess:
         for descriptor in (*listeners, self._lifeline, signals.fileno()):
             poll.register(descriptor, select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = {descriptor for descriptor, _ in poll.poll(EVERY_S * 1000)}
+            self._counts_file.write(self._tally.counts())
             received = signals.wait(0) if signals.fileno() in ready else set()
             if signal.SIGUSR1 in received:
                 logger.info("counted since the start: %s", self._tally.counts())

@@ -8,7 +8,8 @@ from typing import Final
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
-from daemon.web import health, rendering, sign_in
+from daemon.web import health, measuring, rendering, sign_in
+from daemon.web.alerts.watch import watch_until
 from daemon.web.api import API
 from daemon.web.dicomweb import DICOMWEB
 from daemon.web.guard import Guard
@@ -21,7 +22,7 @@ from lungnode import __version__
 
 # Requests served at once. Each has at most one connection to the database, and SQLAlchemy's pool has 15.
 THREADS: Final = 12
-ROUTERS: Final = (rendering.router, health.router, sign_in.router, *API, *DICOMWEB, *PAGES)
+ROUTERS: Final = (rendering.router, health.router, measuring.router, sign_in.router, *API, *DICOMWEB, *PAGES)
 
 
 def make_app(node: WebNode) -> FastAPI:
@@ -36,6 +37,7 @@ def make_app(node: WebNode) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.node = node
+    app.state.measures = measuring.Measures(node)
     app.add_middleware(Guard)
     app.add_middleware(SecurityHeaders)
     add_handlers(app)
@@ -48,9 +50,12 @@ def make_app(node: WebNode) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     current_default_thread_limiter().total_tokens = THREADS
     stopping = Event()
-    sweeper = Thread(target=sweep_until, args=(app.state.node, stopping), name="sweeper", daemon=True)
-    sweeper.start()
+    node, works = app.state.node, (sweep_until, watch_until)
+    threads = [Thread(target=work, args=(node, stopping), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
     yield
     stopping.set()
-    sweeper.join()
-    app.state.node.engine.dispose()
+    for thread in threads:
+        thread.join()
+    node.engine.dispose()

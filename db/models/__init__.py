@@ -1,6 +1,7 @@
 """The tables."""
 
 from db.models.accounts import Account, ApiToken, OidcFlow, Role, SignInFailure, WebSession
+from db.models.alerts import Alert
 from db.models.audit import AuditBatch, AuditEvent, ForwardState
 from db.models.base import Base, UtcDateTime
 from db.models.changes import Correction, Erasure, Withdrawal
@@ -32,6 +33,7 @@ from db.models.work import Analysis, AnalysisState, Delivery, DeliveryState, Out
 __all__ = [
     "Account",
     "Agreement",
+    "Alert",
     "Analysis",
     "AnalysisState",
     "ApiToken",

@@ -43,6 +43,9 @@ _FILTERS: Final = (
 )
 
 
+_ORDERS: Final = ("changed_at", "study_date", "patient_key", "last_probability")
+
+
 def _key_of_inserted(context: Any) -> str:
     return search_key(str(context.get_current_parameters().get("patient_name") or ""))
 
@@ -62,7 +65,7 @@ class Study(Base):
     """
 
     __tablename__ = "studies"
-    # Each filter together with the two usual orders, so that a page of either is read from one index.
+    # Each filter together with each order, so that a page is read from one index whatever is asked.
     __table_args__ = (
         Index("ix_studies_changed", "changed_at", "id"),
         Index("ix_studies_study_date", "study_date", "id"),
@@ -71,7 +74,7 @@ class Study(Base):
         *(
             Index(f"ix_studies_{column}_{order}", column, order, "id")
             for column in _FILTERS
-            for order in ("changed_at", "study_date")
+            for order in _ORDERS
         ),
     )
 

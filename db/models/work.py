@@ -44,6 +44,7 @@ class Analysis(Base):
     __table_args__ = (
         UniqueConstraint("study_id", "revision"),
         Index("ix_analyses_due", "state", "priority", "due_at"),
+        Index("ix_analyses_finished_at", "finished_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -104,6 +105,7 @@ class Delivery(Base):
     __table_args__ = (
         UniqueConstraint("analysis_id", "destination", "group"),
         Index("ix_deliveries_due", "state", "priority", "due_at"),
+        Index("ix_deliveries_finished_at", "finished_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

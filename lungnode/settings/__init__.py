@@ -19,6 +19,7 @@ from lungnode.settings.destinations import (
     WebDestination,
 )
 from lungnode.settings.node import Settings
+from lungnode.settings.notify import NotifySettings
 from lungnode.settings.parts import AETitle, Network
 from lungnode.settings.peers import Peer, QueryModel
 from lungnode.settings.reading import load_settings
@@ -42,6 +43,7 @@ __all__ = [
     "FhirDestination",
     "Hl7Destination",
     "Network",
+    "NotifySettings",
     "OidcSettings",
     "OutputKind",
     "Peer",

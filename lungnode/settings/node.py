@@ -17,6 +17,7 @@ from pydantic_settings import (
 from lungnode.settings.audit import AuditSettings
 from lungnode.settings.commitment import CommitmentSettings
 from lungnode.settings.destinations import Destination
+from lungnode.settings.notify import NotifySettings
 from lungnode.settings.peers import Peer
 from lungnode.settings.receiver import ReceiverSettings
 from lungnode.settings.retention import RetentionSettings
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     analysis: AnalysisSettings = AnalysisSettings()
     delivery: DeliverySettings = DeliverySettings()
     web: WebSettings = WebSettings()
+    notify: NotifySettings = NotifySettings()
     audit: AuditSettings = AuditSettings()
     commitment: CommitmentSettings = CommitmentSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -1,0 +1,74 @@
+"""What is wrong with a node; pure. No sentence names a patient or a study."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from daemon.web.programs import Program
+from db.models import AnalysisState, DeliveryState
+from db.numbers import Numbers
+from lungnode.settings import Settings
+
+_ENDED_BADLY: Final = (DeliveryState.DEAD, DeliveryState.REFUSED)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """One thing that is wrong."""
+
+    name: str  # what kind
+    subject: str  # of what; the same name and subject are the same alert
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a node."""
+
+    numbers: Numbers
+    programs: Sequence[Program]
+    disk_free_bytes: int
+
+
+def what_is_wrong(facts: Facts, settings: Settings) -> Iterator[Wrong]:
+    """Yield everything that an operator should look at."""
+    yield from _disk(facts.disk_free_bytes, settings)
+    yield from _waiting(facts.numbers, settings)
+    yield from _ended_badly(facts.numbers)
+    for program in facts.programs:
+        if not program.alive:
+            subject = f"{program.name} on {program.host}"
+            yield Wrong("program silent", subject, f"{subject} {program.wrong}.")
+
+
+def _disk(free: int, settings: Settings) -> Iterator[Wrong]:
+    limits = settings.receiver
+    told = f"{free / 1e9:.1f} GB are free"
+    if free < limits.disk_reject_bytes:
+        yield Wrong("disk full", "data folder", f"{told}: senders are refused with 0xA700.")
+    elif free < limits.disk_warn_bytes:
+        yield Wrong("disk low", "data folder", f"{told}, less than receiver.disk_warn_bytes.")
+
+
+def _waiting(numbers: Numbers, settings: Settings) -> Iterator[Wrong]:
+    limit_s = settings.notify.waiting_s
+    if numbers.oldest_analysis_s > limit_s:
+        told = f"An analysis has been due for {numbers.oldest_analysis_s / 60:.0f} minutes"
+        yield Wrong("analyses wait", "queue", f"{told}: is an analysis worker running?")
+    if numbers.oldest_delivery_s > limit_s:
+        told = f"A delivery has been due for {numbers.oldest_delivery_s / 60:.0f} minutes"
+        yield Wrong("deliveries wait", "queue", f"{told}: is a delivery worker running?")
+
+
+def _ended_badly(numbers: Numbers) -> Iterator[Wrong]:
+    quarantined = numbers.analyses.get(AnalysisState.QUARANTINED, 0)
+    if quarantined:
+        told = f"{quarantined} analyses are quarantined"
+        yield Wrong("analyses quarantined", "queue", f"{told}: lungnode studies list shows which.")
+    by_destination: dict[str, int] = {}
+    for (destination, state), count in numbers.deliveries.items():
+        if state in _ENDED_BADLY:
+            by_destination[destination] = by_destination.get(destination, 0) + count
+    for destination, count in sorted(by_destination.items()):
+        told = f"{count} deliveries to {destination} are dead or refused"
+        yield Wrong("deliveries ended badly", destination, f"{told}: lungnode deliveries list shows why.")
