@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,19 +14,32 @@ from sqlalchemy import update
 
 from daemon.clerk.rendezvous import PATIENCE
 from db.models import AssociationRecord, CommitmentRequest, CommitmentStudy, Instance, Quarantined
-from db.session import transaction
+from db.session import open_engine, transaction, upgrade
 from lungnode.errors import UnavailableError
-from lungnode.settings import Peer
+from lungnode.settings import Peer, Settings
 from tests.spooling import NOON, STUDY, ClerkNode, Sender, ct, slices
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
 
 
 @pytest.fixture
-def node(clerk_node: ClerkNode) -> ClerkNode:
-    """A node whose archive holds slices 1 to 3 of a study."""
-    clerk_node.receive(*slices(range(1, 4)), name="images")
-    return clerk_node
+def node(tmp_path: Path) -> Iterator[ClerkNode]:
+    """A node on SQLite whose archive holds slices 1 to 3 of a study."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    yield with_images(ClerkNode(engine, Settings(data=tmp_path / "data")))
+    engine.dispose()
+
+
+@pytest.fixture
+def either(clerk_node: ClerkNode) -> ClerkNode:
+    """The same on SQLite and on PostgreSQL: for each statement at least once."""
+    return with_images(clerk_node)
+
+
+def with_images(node: ClerkNode) -> ClerkNode:
+    node.receive(*slices(range(1, 4)), name="images")
+    return node
 
 
 def the_request(node: ClerkNode) -> CommitmentRequest:
@@ -55,17 +69,17 @@ def waiting(node: ClerkNode, *data_sets: Dataset) -> tuple[Sender, Path]:
     return sender, path
 
 
-def test_what_is_whole_in_the_archive_is_committed_and_its_report_due(node: ClerkNode) -> None:
-    asked(node, *slices(range(1, 4)))
+def test_what_is_whole_in_the_archive_is_committed_and_its_report_due(either: ClerkNode) -> None:
+    asked(either, *slices(range(1, 4)))
 
-    reports, waits = node.desk().round()
+    reports, waits = either.desk().round()
 
-    row = the_request(node)
+    row = the_request(either)
     assert (reports, waits, row.state, row.attempts, row.due_at) == (1, False, "verified", 0, NOON)
     assert (reasons(row), row.verified_at) == ([""] * 3, NOON)
     assert (row.calling_ae_title, row.called_ae_title, row.address) == ("SCANNER", "LUNGNODE", "192.0.2.7")
-    assert [each.study_instance_uid for each in node.rows(CommitmentStudy)] == [STUDY]
-    assert not list(node.settings.spool.iterdir())
+    assert [each.study_instance_uid for each in either.rows(CommitmentStudy)] == [STUDY]
+    assert not list(either.settings.spool.iterdir())
 
 
 def test_a_request_that_follows_its_instances_in_one_round_finds_them(clerk_node: ClerkNode) -> None:
@@ -146,12 +160,12 @@ def test_an_instance_that_may_still_be_in_the_spool_is_waited_for(node: ClerkNod
     assert (the_request(node).state, reasons(the_request(node))) == ("verified", ["", ""])
 
 
-def test_an_instance_that_may_be_in_the_spool_of_another_host_is_waited_for(node: ClerkNode) -> None:
-    add_association(node, "far", "elsewhere", NOON)
-    asked(node, ct(9))
-    node.clock.pass_s(30)
+def test_an_instance_that_may_be_in_the_spool_of_another_host_is_waited_for(either: ClerkNode) -> None:
+    add_association(either, "far", "elsewhere", NOON)
+    asked(either, ct(9))
+    either.clock.pass_s(30)
 
-    assert node.desk().round() == (0, True)
+    assert either.desk().round() == (0, True)
 
 
 def add_association(node: ClerkNode, name: str, host: str, at: datetime) -> None:
@@ -189,33 +203,33 @@ def test_an_instance_that_nobody_can_have_sent_is_missed_within_seconds(node: Cl
     assert (the_request(node).state, reasons(the_request(node))) == ("verified", ["0x0112"])
 
 
-def test_a_peer_that_waits_is_left_its_result_and_its_answer_ends_the_request(node: ClerkNode) -> None:
-    sender, path = waiting(node, ct(1), ct(2))
-    held = the_request(node)
+def test_a_peer_that_waits_is_left_its_result_and_its_answer_ends_the_request(either: ClerkNode) -> None:
+    sender, path = waiting(either, ct(1), ct(2))
+    held = the_request(either)
     result = json.loads(path.with_suffix(".result").read_text())
     assert (held.state, held.lease_owner) == ("reporting", "association scu")
     assert [each["failure_reason"] for each in result["references"]] == ["", ""]
 
     sender.answer(path)
-    node.desk().round()
+    either.desk().round()
 
-    row = the_request(node)
+    row = the_request(either)
     assert (row.state, row.finished_at, row.reason) == ("reported", NOON, "")
     sender.release()
-    node.clerk.round()
-    assert not list(node.settings.spool.iterdir())
+    either.clerk.round()
+    assert not list(either.settings.spool.iterdir())
 
 
-def test_a_peer_that_hangs_up_without_an_answer_is_called_at_once(node: ClerkNode) -> None:
-    sender, _ = waiting(node, ct(1))
+def test_a_peer_that_hangs_up_without_an_answer_is_called_at_once(either: ClerkNode) -> None:
+    sender, _ = waiting(either, ct(1))
 
     sender.release()
-    node.clerk.round()
-    node.desk().round()
+    either.clerk.round()
+    either.desk().round()
 
-    row = the_request(node)
+    row = the_request(either)
     assert (row.state, row.attempts, row.due_at, row.lease_owner) == ("verified", 0, NOON, "")
-    assert not list(node.settings.spool.iterdir())
+    assert not list(either.settings.spool.iterdir())
 
 
 def test_an_answer_that_came_before_the_peer_hung_up_counts(node: ClerkNode) -> None:
@@ -314,42 +328,42 @@ def test_a_request_whose_file_is_met_again_after_a_crash_is_one_request(node: Cl
     assert the_request(node).state == "reported"
 
 
-def test_the_same_request_again_is_reported_again(node: ClerkNode) -> None:
-    asked(node, ct(1), ct(2))
-    node.desk().round()
-    with transaction(node.engine) as session:
+def test_the_same_request_again_is_reported_again(either: ClerkNode) -> None:
+    asked(either, ct(1), ct(2))
+    either.desk().round()
+    with transaction(either.engine) as session:
         session.execute(update(CommitmentRequest).values(state="reported"))
 
-    asked(node, ct(2), ct(1), name="again")
-    node.desk().round()
+    asked(either, ct(2), ct(1), name="again")
+    either.desk().round()
 
-    assert (the_request(node).state, the_request(node).association_id) == ("verified", "again")
-
-
-def test_a_transaction_uid_used_for_other_instances_is_a_duplicate(node: ClerkNode) -> None:
-    asked(node, ct(1))
-    asked(node, ct(2), name="other")
-    asked(node, ct(3), name="own", transaction_uid="1.2.3.4.6")
-    node.desk().round()
-
-    assert [reasons(row) for row in node.rows(CommitmentRequest)] == [[""], ["0x0131"], [""]]
+    assert (the_request(either).state, the_request(either).association_id) == ("verified", "again")
 
 
-def test_a_request_on_an_association_of_another_host_is_left_to_its_clerk(node: ClerkNode) -> None:
-    asked(node, ct(1))
-    with transaction(node.engine) as session:
+def test_a_transaction_uid_used_for_other_instances_is_a_duplicate(either: ClerkNode) -> None:
+    asked(either, ct(1))
+    asked(either, ct(2), name="other")
+    asked(either, ct(3), name="own", transaction_uid="1.2.3.4.6")
+    either.desk().round()
+
+    assert [reasons(row) for row in either.rows(CommitmentRequest)] == [[""], ["0x0131"], [""]]
+
+
+def test_a_request_on_an_association_of_another_host_is_left_to_its_clerk(either: ClerkNode) -> None:
+    asked(either, ct(1))
+    with transaction(either.engine) as session:
         session.execute(
             update(AssociationRecord)
             .where(AssociationRecord.id == "scu")
             .values(host="elsewhere", closed_at=None, lease_until=NOON + timedelta(seconds=30))
         )
 
-    node.desk().round()
-    assert the_request(node).state == "requested"
-    node.clock.pass_s(31)
-    node.desk().round()
+    either.desk().round()
+    assert the_request(either).state == "requested"
+    either.clock.pass_s(31)
+    either.desk().round()
 
-    assert the_request(node).state == "verified"
+    assert the_request(either).state == "verified"
     assert socket.gethostname() != "elsewhere"
 
 
