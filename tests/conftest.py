@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, text
 from db.session import open_engine, upgrade
 from lungnode.settings import Settings
 from tests.command_line import CommandLine
+from tests.disks import Disks
 from tests.postgres import running_postgresql
 
 if TYPE_CHECKING:
@@ -92,6 +94,13 @@ def courier(tmp_path: Path) -> Iterator["MakeCourier"]:
     upgrade(engine)
     yield courier_maker(engine, tmp_path)
     engine.dispose()
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Iterator[Disks]:
+    """Makes small file systems; without the right to, the test is skipped."""
+    with ExitStack() as stack:
+        yield Disks(tmp_path, stack)
 
 
 @pytest.fixture

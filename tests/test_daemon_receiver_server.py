@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from daemon.receiver.dimse import Status
 from tests.dicom_wire import ABORT, Peer, associate_request, pdu, pdv, store_command, store_message
+from tests.disks import Disks
 from tests.receiving import (
     RunningReceiver,
     an_instance,
@@ -35,18 +34,6 @@ def answer_to(receiver: RunningReceiver, request: bytes) -> tuple[int, ...]:
         peer.send(request)
         pdu_type, body = peer.read_pdu()
     return (pdu_type, *body[1:4]) if pdu_type == ASSOCIATE_RJ else (pdu_type,)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder whose disk holds 2 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("only root can mount a small disk")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_the_address_is_published_while_the_receiver_listens(tmp_path: Path) -> None:
@@ -205,8 +192,8 @@ def test_a_disk_below_the_second_watermark_is_told_without_a_byte_written(tmp_pa
         receiver.wait_for_log("refused: OUT_OF_RESOURCES (0xA700), disk full")
 
 
-def test_a_disk_that_fills_costs_the_instance_and_not_the_association(small_disk: Path) -> None:
-    with running_receiver(small_disk, processes=1) as receiver, receiver.connect() as peer:
+def test_a_disk_that_fills_costs_the_instance_and_not_the_association(disks: Disks) -> None:
+    with running_receiver(disks.make(2).folder, processes=1) as receiver, receiver.connect() as peer:
         peer.associate()
         first, last = an_instance(1), an_instance(3)
 
@@ -221,20 +208,46 @@ def test_a_disk_that_fills_costs_the_instance_and_not_the_association(small_disk
         receiver.wait_for_log("cannot be written: No space left on device")
 
 
-def test_a_disk_that_is_full_from_the_first_byte_on_leaves_no_folder(small_disk: Path) -> None:
-    with running_receiver(small_disk, processes=1) as receiver, receiver.connect() as peer:
+def test_a_disk_that_is_full_from_the_first_byte_on_leaves_no_folder(disks: Disks) -> None:
+    disk = disks.make(2)
+    with running_receiver(disk.folder, processes=1) as receiver, receiver.connect() as peer:
         peer.associate()
-        filler = small_disk / "filler"
-        descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
-        with suppress(OSError):
-            while True:
-                os.write(descriptor, bytes(4_096))
-        os.close(descriptor)
+        disk.fill()
 
         assert peer.store(an_instance(1)) == Status.OUT_OF_RESOURCES
         assert not list(receiver.spool.glob("*/*.dcm"))
-        filler.unlink()
+        disk.make_room()
         assert peer.store(an_instance(2)) == Status.SUCCESS
+
+
+def test_below_the_second_watermark_nothing_is_written_and_the_association_goes_on(disks: Disks) -> None:
+    disk = disks.make(8)
+    limits = {"disk_warn_bytes": 6_000_000, "disk_reject_bytes": 4_000_000}
+    with running_receiver(disk.folder, processes=1, **limits) as receiver, receiver.connect() as peer:
+        peer.associate()
+        assert peer.store(an_instance(1)) == Status.SUCCESS
+        disk.fill(leave=5_000_000)
+        assert peer.store(an_instance(2)) == Status.SUCCESS
+        receiver.wait_for_log("is low: ")
+        disk.fill(leave=3_000_000)
+        entries = {path: path.stat().st_mtime_ns for path in receiver.spool.rglob("*")}
+        free = disk.free
+
+        # The data sets go over the wire all the same, several at once.
+        with receiver.connect() as other:
+            other.associate()
+            for number in range(3, 6):
+                for sender in (peer, other):
+                    assert sender.store(an_instance(number, size=400_000)) == Status.OUT_OF_RESOURCES
+            assert other.echo() == Status.SUCCESS
+
+        assert {path: path.stat().st_mtime_ns for path in receiver.spool.rglob("*")} == entries
+        # Nothing but lines of the log, which lies on the same disk.
+        assert free - disk.free < 8192
+        receiver.wait_for_log("is full: ")
+        disk.make_room()
+        assert peer.store(an_instance(6)) == Status.SUCCESS
+        assert len(receiver.files()) == 3
 
 
 def test_a_spool_that_cannot_be_made_is_told_as_out_of_resources(tmp_path: Path) -> None:

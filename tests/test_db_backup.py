@@ -251,6 +251,7 @@ def test_what_is_made_again_or_means_nothing_later_is_left_out(node: BackedUp) -
     for name in (
         "cache/studies/x",
         "outputs/staging/1-a/x.dcm",
+        "outputs/.trash/1.2.3.ab/1/x.dcm",
         "health/clerk",
         "replaced-2026/x",
         "lock",

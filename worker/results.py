@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -92,11 +93,15 @@ class Place(Protocol):
 
 
 def stage(outputs: Path, place: Place, composed: Sequence[Composed]) -> Staged:
-    """Write the composed objects to a folder of their own, synchronised."""
+    """Write the composed objects to a folder of their own, synchronised; of a failure nothing stays."""
     folder = outputs / "staging" / f"{place.analysis_id}-{os.urandom(4).hex()}"
-    folder.mkdir(parents=True)
-    with ThreadPoolExecutor(THREADS, "write") as pool:  # a disk synchronises several files at once
-        return Staged(folder, tuple(pool.map(partial(_stage_one, folder, place), composed)))
+    with ExitStack() as undone:
+        undone.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with ThreadPoolExecutor(THREADS, "write") as pool:  # a disk synchronises several files at once
+            staged = Staged(folder, tuple(pool.map(partial(_stage_one, folder, place), composed)))
+        undone.pop_all()
+    return staged
 
 
 def _stage_one(folder: Path, place: Place, composed: Composed) -> Output:

@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event, Lock
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from worker.making import compose_results, failed_finding, gray_of
 from worker.models import InTurn, Loader, WarmModel
 from worker.result import StudyFinding, Verdict
 from worker.results import Staged, add_deliveries, commit, discard, stage
+from worker.room import WAIT_S, check_room, is_full
 from worker.shadow import Analysed, Shadow
 from worker.study import Revision, read_revision
 
@@ -75,8 +76,12 @@ class Analyst:
         """Analyse the most urgent study that is due, if any; return the deliveries that can start.
 
         A message only says that there is work: with a backlog, the study it was sent for may have to wait.
+
+        Raises:
+            UnavailableError: The database is away, no model can be used, or the disk is nearly full.
         """
         node, lease_s = self._node, self._node.settings.analysis.lease_s
+        check_room(node.settings)
         model = self.warm_up()
         with transaction(node.engine) as session:
             held = _claim_most_urgent(session, node)
@@ -94,7 +99,7 @@ class Analyst:
                 give_back(session, held, node.clock())
             _LOG.info("analysis %s of %s put back", held.row_id, revision.study_instance_uid)
         except Exception as error:  # noqa: BLE001 - no study may stop the worker; its row keeps the traceback
-            self._fail(held, revision, error)
+            (self._put_off if is_full(error) else self._fail)(held, revision, error)
         return []
 
     def _analyse(self, held: Claim, revision: Revision, model: Model, lost: Event) -> list[int]:
@@ -172,6 +177,14 @@ class Analyst:
             "threshold": finding.threshold,
             "reason": finding.reason,
         }
+
+    def _put_off(self, held: Claim, revision: Revision, error: Exception) -> None:
+        """Let a study that found the disk full wait, without an attempt spent."""
+        reason = f"The disk was full: {error}"
+        later = self._node.clock() + timedelta(seconds=WAIT_S)
+        with transaction(self._node.engine) as session:
+            give_back(session, held, later, {"reason": reason})
+        _LOG.error("analysis %s of %s waits: the disk is full", held.row_id, revision.study_instance_uid)
 
     def _fail(self, held: Claim, revision: Revision, error: Exception) -> None:
         # The message may quote the data set, so it goes into the row and not into the log.

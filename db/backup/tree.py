@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from lungnode.trash import FOLDER as TRASH
+
 ARCHIVE: Final = "archive"
 OUTPUTS: Final = "outputs"
 QUARANTINE: Final = "quarantine"
@@ -55,6 +57,7 @@ def _is_left_out(path: str) -> bool:
     top_level = "/" not in path
     return (
         path in _LEFT_OUT
+        or path.rpartition("/")[2] == TRASH  # on its way out; what is put back, a row names
         or path.endswith(_UNFINISHED)
         or (top_level and path.startswith((_DATABASE, REPLACED)))
     )

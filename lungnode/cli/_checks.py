@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import shutil
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from lungnode.cli._audit_checks import check_syslog
 from lungnode.cli._certificates import check_certificates
 from lungnode.cli._check import Check, Status
 from lungnode.cli._destinations import NO_DESTINATION, check_destinations, check_echo
+from lungnode.cli._disk_checks import check_disks, check_kept, existing
 from lungnode.cli._fast import chosen
 from lungnode.cli._programs import check_programs, running_programs
 from lungnode.cli._source_checks import check_sources
@@ -35,8 +35,9 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     receives = running or any(name.startswith("receive-") for name in running_programs(settings.data))
     yield _settings(settings)
     yield _folder(settings)
-    yield _disk(settings)
+    yield from check_disks(settings)
     yield _database(settings)
+    yield from check_kept(settings)
     yield _broker(settings, running=running)
     model = _model(settings)
     yield model
@@ -74,25 +75,9 @@ def _settings(settings: Settings) -> Check:
 def _folder(settings: Settings) -> Check:
     mend = "Name a folder that this user may write, with --data or LUNGNODE_DATA."
     for folder in (settings.data, settings.spool, settings.archive, settings.outputs):
-        if not os.access(_existing(folder), os.W_OK | os.X_OK):
-            return Check("data folder", Status.WRONG, f"{_existing(folder)} cannot be written.", mend)
+        if not os.access(existing(folder), os.W_OK | os.X_OK):
+            return Check("data folder", Status.WRONG, f"{existing(folder)} cannot be written.", mend)
     return Check("data folder", Status.OK, f"{settings.data} can be written.")
-
-
-def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists: checking makes nothing."""
-    return next((each for each in (folder, *folder.parents) if each.exists()), folder)
-
-
-def _disk(settings: Settings) -> Check:
-    limits = settings.receiver
-    free = shutil.disk_usage(_existing(settings.data)).free
-    message, mend = f"{free / 1e9:.1f} GB are free.", "Free space, or move the data folder to a larger disk."
-    if free < limits.disk_reject_bytes:
-        return Check("disk", Status.WRONG, f"{message} Studies are refused with 0xA700.", mend)
-    if free < limits.disk_warn_bytes:
-        return Check("disk", Status.WARNING, message, mend)
-    return Check("disk", Status.OK, message)
 
 
 def _database(settings: Settings) -> Check:
