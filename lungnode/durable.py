@@ -20,6 +20,21 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and every folder above it that is not there, for good.
+
+    Raises:
+        OSError: One cannot be made, or its disk fails.
+    """
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        sync_folder(each.parent)
+
+
 def sync_files(folder: Path) -> None:
     """Make the files of a folder and their names durable.
 

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from db.deliveries import MESSAGE_GROUPS
 from db.models import Analysis, Delivery, Output
 from db.work import Claim, finish
-from lungnode.durable import sync_folder
+from lungnode.durable import make_folder, sync_folder
 from lungnode.settings import Destination, DicomObjects, OutputKind
 from worker.outputs.compose import Composed
 from worker.outputs.header import SOURCE_CHARACTER_SET, encode
@@ -146,13 +146,14 @@ def commit(session: Session, held: Claim, values: dict[str, Any], staged: Staged
 
 def move_into_place(session: Session, staged: Staged, outputs: Path) -> None:
     """Give staged files their lasting names, durably, and add their rows."""
+    folders = {(outputs / output.path).parent for output in staged.outputs}
+    for folder in folders:
+        make_folder(folder)
     for output in staged.outputs:
         target = outputs / output.path
-        target.parent.mkdir(parents=True, exist_ok=True)
         (staged.folder / target.name).rename(target)
-    for folder in {(outputs / output.path).parent for output in staged.outputs}:
+    for folder in folders:
         sync_folder(folder)
-        sync_folder(folder.parent)
     session.add_all(staged.outputs)
     session.flush()
 

@@ -25,7 +25,7 @@ from db import intake
 from db.models import Disposition, Instance
 from db.session import transaction
 from lungnode.digest import file_digest
-from lungnode.durable import sync_folder
+from lungnode.durable import make_folder, sync_folder
 from lungnode.errors import UnusableError
 from lungnode.rejection import SOP_CLASS as REJECTING_CLASS
 from lungnode.rules import keywords_of
@@ -115,9 +115,7 @@ class Indexer:
     def _keep(self, plans: Sequence[Plan]) -> dict[str, str]:
         """Give new files their place; returns paths below the archive by digest."""
         archive, paths, touched = self._settings.archive, {}, set()
-        if not archive.exists():
-            archive.mkdir(parents=True)
-            sync_folder(archive.parent)
+        make_folder(archive)
         for plan in plans:
             reading = plan.reading
             if reading.received.association is None:
@@ -143,6 +141,7 @@ class Indexer:
         folder, rows = self._settings.quarantine, []
         if spooled:
             with writing_to(folder):
+                make_folder(folder)
                 rows = [set_aside(each, folder, now) for each in spooled]
                 sync_folder(folder)
             with transaction(self._engine) as session:

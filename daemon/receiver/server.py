@@ -13,6 +13,7 @@ from daemon.receiver.listening import Listeners, listen
 from daemon.receiver.process import DRAIN_S, serve_process
 from daemon.receiver.seats import Seats, limits_of
 from daemon.receiver.signals import SignalQueue
+from lungnode.durable import make_folder
 from lungnode.pulse import BEAT_S, Pulse
 from lungnode.settings import Settings
 
@@ -140,7 +141,7 @@ class _Parent:
 
 def _prepare_spool(spool: Path) -> None:
     try:
-        spool.mkdir(parents=True, exist_ok=True)
+        make_folder(spool)
     except OSError as error:
         # Not fatal: peers are told 0xA700, and the first write that works again is served.
         logger.error("the spool %s cannot be made: %s", spool, error.strerror)  # noqa: TRY400 - one line
