@@ -21,6 +21,8 @@ PUBLIC = {
     "GET /metrics",  # unless web.open_metrics, it looks by itself
     "GET /sign-in",
     "POST /sign-in",
+    "GET /oidc/start",
+    "GET /oidc/callback",
     "GET /api/v1/openapi.json",
 }
 NEEDS = {

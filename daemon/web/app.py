@@ -15,6 +15,7 @@ from daemon.web.dicomweb import DICOMWEB
 from daemon.web.guard import Guard
 from daemon.web.headers import SecurityHeaders
 from daemon.web.node import WebNode
+from daemon.web.oidc import routes as oidc
 from daemon.web.pages import PAGES
 from daemon.web.problems import add_handlers
 from daemon.web.sweeping import sweep_until
@@ -22,7 +23,16 @@ from lungnode import __version__
 
 # Requests served at once. Each has at most one connection to the database, and SQLAlchemy's pool has 15.
 THREADS: Final = 12
-ROUTERS: Final = (rendering.router, health.router, measuring.router, sign_in.router, *API, *DICOMWEB, *PAGES)
+ROUTERS: Final = (
+    rendering.router,
+    health.router,
+    measuring.router,
+    sign_in.router,
+    oidc.router,
+    *API,
+    *DICOMWEB,
+    *PAGES,
+)
 
 
 def make_app(node: WebNode) -> FastAPI:

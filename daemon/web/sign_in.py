@@ -31,7 +31,7 @@ def local_target(text: str) -> str:
 @router.get("/sign-in", name="sign_in")
 def show(request: Request, node: Node, next: str = "/") -> Response:  # noqa: A002 - as in the address
     """Show the form."""
-    return _form(request, node, next, "")
+    return show_form(request, node, next, "")
 
 
 @router.post("/sign-in")
@@ -51,7 +51,7 @@ def sign_in(
             note(session, "", "sign-in refused", address, now, reason="too many failures")
     if not attempt.allowed:
         headers = {"Retry-After": str(int(WINDOW.total_seconds()))}
-        return _form(request, node, next, _TOO_MANY, status=429, headers=headers)
+        return show_form(request, node, next, _TOO_MANY, status=429, headers=headers)
     with reading(node.engine) as session:
         account = session.scalar(select(Account).where(Account.name == name.strip().lower()))
     right = is_right(account.password if account and not account.disabled_at else "", password)
@@ -59,7 +59,7 @@ def sign_in(
         with transaction(node.engine) as session:
             # What was typed as a name may be a password, so only a name that we know is kept.
             note(session, account.name if account else "", "sign-in failed", address, now)
-        return _form(request, node, next, _WRONG, status=403)
+        return show_form(request, node, next, _WRONG, status=403)
     with transaction(node.engine) as session:
         forgive(session, attempt)
         _renew_hash(session.get_one(Account, account.id), password)
@@ -108,7 +108,7 @@ def sign_out(
     return response
 
 
-def _form(
+def show_form(
     request: Request,
     node: WebNode,
     target: str,
@@ -117,6 +117,7 @@ def _form(
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Response:
+    """Show the form, with what is wrong."""
     oidc = node.settings.web.oidc
     values = {
         "target": local_target(target),
