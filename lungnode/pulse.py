@@ -15,6 +15,7 @@ from typing import Any, Final
 
 BEAT_S: Final = 5.0  # between two signs of life
 ALIVE_S: Final = 60.0  # a program that was silent for longer is taken as dead
+FORGOTTEN_S: Final = 86_400.0  # nobody looks for a program any more that was silent for a day
 FOLDER: Final = "health"  # below the data folder
 PROGRAMS: Final = ("up", "receive", "clerk", "worker-analysis", "worker-delivery", "web")
 
@@ -52,10 +53,18 @@ class Pulse:
             os.utime(self._path)  # needs no space on a disk that is full
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._forget_others()
         part = self._path.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps(said))
         part.replace(self._path)
         self._said = said
+
+    def _forget_others(self) -> None:
+        """Remove what killed programs left; each container has a name of its own, so it would pile up."""
+        long_ago = time.time() - FORGOTTEN_S
+        for path in self._path.parent.iterdir():
+            if path.stat().st_mtime < long_ago:
+                path.unlink()
 
     def end(self) -> None:
         """Take the file away: the program ended on purpose."""

@@ -60,7 +60,8 @@ def test_without_news_the_words_stay_and_the_time_goes_on(tmp_path: Path) -> Non
 def test_check_names_what_waits_and_what_fell_silent(tmp_path: Path) -> None:
     for program, waiting in (("clerk", "the database"), ("web", ""), ("receive", "")):
         Pulse(tmp_path, program).beat(waiting=waiting)
-    os.utime(file_of(tmp_path, "receive"), (0, 0))
+    long_ago = time.time() - 2 * ALIVE_S
+    os.utime(file_of(tmp_path, "receive"), (long_ago, long_ago))
 
     found = {check.name: check.message for check in check_programs(tmp_path)}
 
@@ -69,6 +70,18 @@ def test_check_names_what_waits_and_what_fell_silent(tmp_path: Path) -> None:
     assert found[f"receive-{host}"].startswith("It gave no sign of life for ")
     assert running_programs(tmp_path) == [f"clerk-{host}", f"web-{host}"]
     assert len(found) == 2
+
+
+def test_who_was_silent_for_a_day_is_forgotten(tmp_path: Path) -> None:
+    for program, silent_s in (("web", 80_000), ("receive", 90_000)):
+        Pulse(tmp_path, program).beat()
+        then = time.time() - silent_s
+        os.utime(file_of(tmp_path, program), (then, then))
+
+    Pulse(tmp_path, "clerk").beat()
+
+    assert not file_of(tmp_path, "receive").exists()
+    assert file_of(tmp_path, "web").exists()
 
 
 def test_a_program_that_ends_on_purpose_leaves_nothing(tmp_path: Path) -> None:
