@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased, joinedload
 
-from db import confirmations
+from db import audit, confirmations
 from db.models import Analysis, Delivery, DeliveryState
 from db.work import DELIVERIES, claimable
 
@@ -118,7 +118,8 @@ def retry(session: Session, ids: Collection[int] | None, now: datetime) -> list[
     """Make refused and dead deliveries due again, those named or all; return which ones.
 
     What the peer stored is not sent again. The class of a report is open again where the peer said of every
-    instance that it did not keep it; a message is composed anew, with the settings in force.
+    instance that it did not keep it; a message is composed anew, with the settings in force. Each is noted in
+    the audit trail.
     """
     query = select(Delivery).where(Delivery.state.in_(ENDED_BADLY)).order_by(Delivery.id).with_for_update()
     if ids is not None:
@@ -130,5 +131,7 @@ def retry(session: Session, ids: Collection[int] | None, now: datetime) -> list[
         if row.instances and all(record["meaning"] == "refused" for record in row.instances):
             row.negotiated_at = None
         row.message = ""
+        uid, place = row.analysis.study.study_instance_uid, row.destination
+        audit.record(session, "delivery retried", uid, now, delivery=row.id, destination=place)
         row.instances = [record for record in row.instances if record["meaning"] == "stored"]
     return [row.id for row in rows]

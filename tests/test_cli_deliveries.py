@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
 from db.deliveries import list_deliveries, retry
-from db.models import Analysis, Confirmation, Delivery, DeliveryState, Study
+from db.models import Analysis, AuditEvent, Confirmation, Delivery, DeliveryState, Study
 from db.session import open_engine, transaction, upgrade
 from lungnode.cli import build
 
@@ -168,3 +168,13 @@ def test_retry_says_what_is_due_again_and_what_was_left_alone(lungnode: Any) -> 
     assert (result.exit_code, result.stdout) == (1, "Due again: 6.\n")
     assert result.stderr == "Not refused or dead, so left alone: 3.\n"
     assert lungnode("retry", "--all").stdout == "Due again: 5.\n"
+
+
+def test_another_try_is_noted_in_the_audit_trail(engine: Engine) -> None:
+    fill(engine)
+
+    with transaction(engine) as session:
+        retry(session, [5], NOON)
+        (event,) = session.query(AuditEvent).all()
+
+    assert (event.action, event.subject, event.details["delivery"]) == ("delivery retried", "1.2.3", 5)

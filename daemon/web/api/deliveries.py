@@ -14,7 +14,6 @@ from daemon.web.api.common import Number, Paged, Text, link_next, router
 from daemon.web.api.documents import DeliveryDocument
 from daemon.web.audited import writing
 from daemon.web.node import Node
-from db import audit
 from db.deliveries import retry
 from db.listings import DeliveryFilter, page_of_deliveries
 from db.models import Delivery, DeliveryState
@@ -66,8 +65,6 @@ def again(number: Number, node: Node, caller: Operator) -> DeliveryDocument:
             raise HTTPException(
                 409, f"Delivery {number} is {row.state}: only refused and dead ones are retried."
             )
-        uid = row.analysis.study.study_instance_uid
-        audit.record(session, "delivery retried", uid, now, delivery=number, destination=row.destination)
         session.flush()
         return DeliveryDocument.of(row)
 
