@@ -110,7 +110,6 @@ INQUIRIES: Final = Work(
     extra_claims=0,
     order=(Inquiry.due_at, Inquiry.id),
 )
-EVERY_WORK: Final = (ANALYSES, DELIVERIES, VERIFICATIONS, REPORTS, CONFIRMATIONS, INQUIRIES)
 # Batches of the audit trail on their way to the syslog server: never given up.
 FORWARDS: Final = Work(
     row=AuditBatch,
@@ -121,6 +120,7 @@ FORWARDS: Final = Work(
     extra_claims=0,
     order=(AuditBatch.id,),
 )
+EVERY_WORK: Final = (ANALYSES, DELIVERIES, VERIFICATIONS, REPORTS, CONFIRMATIONS, INQUIRIES, FORWARDS)
 
 
 @dataclass(frozen=True)

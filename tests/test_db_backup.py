@@ -3,7 +3,9 @@ import shutil
 import stat
 import subprocess
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 from alembic import command
@@ -24,7 +26,7 @@ from db.backup.record import (
     sole_backup,
     write_record,
 )
-from db.backup.restore import Place, restore_backup
+from db.backup.restore import RELEASED, Place, restore_backup
 from db.backup.sums import SUMS_FILE, Sums, format_line, read_sums
 from db.backup.verify import verify_backup
 from db.label_policy import Opinion
@@ -41,6 +43,7 @@ from db.models import (
     Study,
 )
 from db.session import is_current, open_engine, transaction
+from db.work import Work
 from lungnode.deidentify.pseudonyms import open_pseudonyms
 from lungnode.digest import file_digest
 from lungnode.errors import UnavailableError, UnusableError
@@ -282,6 +285,30 @@ def test_work_that_was_under_way_begins_again_without_costing_an_attempt(
         (analysed,), (delivered,) = restored.rows(Analysis), restored.rows(Delivery)
         assert (analysed.state, analysed.attempts, analysed.lease_owner) == ("queued", 1, "")
         assert (delivered.state, delivered.attempts, delivered.lease_owner) == ("pending", 1, "")
+
+
+def test_every_kind_of_work_begins_again() -> None:
+    modules = [import_module(f"db.{found.name}") for found in iter_modules(db.__path__)]
+    kinds = [value for module in modules for value in vars(module).values() if isinstance(value, Work)]
+
+    assert {id(work) for work in kinds} == {id(work) for work in RELEASED}
+
+
+def test_an_upload_that_is_kept_comes_back_and_another_one_does_not(node: BackedUp, tmp_path: Path) -> None:
+    with transaction(node.clerk.engine) as session:
+        account = models.Account(name="reader", role="reader", created_at=NOON)
+        session.add(account)
+        session.flush()
+        for key, expires_at in (("kept", None), ("short", LATER)):
+            facts = {"name": "a.png", "files": 1, "size": 1, "due_at": NOON, "created_at": NOON}
+            session.add(models.Upload(key=key, account_id=account.id, expires_at=expires_at, **facts))
+            (node.data / "uploads" / key / "heatmaps").mkdir(parents=True)
+            (node.data / "uploads" / key / "heatmaps/1.png").write_bytes(b"x")
+
+    with node.restored(node.back_up(), tmp_path / "new") as (restored, _):
+        found = files(restored.settings.uploads)
+
+    assert found == {"kept/heatmaps/1.png"}
 
 
 def test_a_damaged_or_missing_file_is_named_and_all_others_are_restored(

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from db.backup.copying import Folders, copy_file, is_unchanged, link_or_copy
 from db.backup.dump import check_tools, dump_name, dumped
-from db.backup.named import named_files
+from db.backup.named import kept_uploads, named_files
 from db.backup.record import (
     DATA,
     SETTINGS_FILE,
@@ -31,7 +31,7 @@ from db.backup.record import (
     write_record,
 )
 from db.backup.sums import SUMS_FILE, Sums, read_sums
-from db.backup.tree import ARCHIVE, NEVER_CHANGED, OUTPUTS, lasting_files, spooled_files
+from db.backup.tree import ARCHIVE, NEVER_CHANGED, OUTPUTS, files_of_upload, lasting_files, spooled_files
 from db.session import revision_of
 from lungnode.digest import file_digest
 from lungnode.durable import sync_folder
@@ -74,6 +74,8 @@ class _Maker:
         self._take(spooled_files(self._node.data))
         with dumped(self._node.engine, self._target) as session:
             self._take_named(session)
+            for key in kept_uploads(session):
+                self._take(files_of_upload(self._node.data, key))
             revision = revision_of(session)
         self._drop_deleted()
         self._add_beside()

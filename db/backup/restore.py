@@ -24,9 +24,11 @@ from db.backup.sums import SUMS_FILE, read_sums
 from db.backup.tree import REPLACED
 from db.backup.verify import damage_of, damage_of_sums
 from db.session import is_known, transaction, upgrade
+from db.uploads import UPLOADS
 from db.work import EVERY_WORK, release_all
 from lungnode.errors import UnavailableError, UnusableError
 
+RELEASED: Final = (*EVERY_WORK, UPLOADS)
 _OURS: Final = "lock"  # of whoever restores
 Progress = Callable[[int, int], None]  # called with the number of files so far and of all
 
@@ -164,5 +166,5 @@ def _restore_one(source: Path, target: Path, digest: str, folders: Folders, path
 def _set_going(place: Place, restored: Restored, now: datetime) -> None:
     """Give back what was being worked on, and look for files that rows name."""
     with transaction(place.engine) as session:
-        restored.released = sum(release_all(session, work, now) for work in EVERY_WORK)
+        restored.released = sum(release_all(session, work, now) for work in RELEASED)
         restored.absent += [path for path, _ in named_files(session) if not (place.data / path).exists()]

@@ -11,6 +11,7 @@ ARCHIVE: Final = "archive"
 OUTPUTS: Final = "outputs"
 QUARANTINE: Final = "quarantine"
 SPOOL: Final = "spool"
+UPLOADS: Final = "uploads"
 # Whole once they have their name, and never changed: on the same disk a link is as good as a copy.
 NEVER_CHANGED: Final = (ARCHIVE, OUTPUTS, SPOOL)
 REPLACED: Final = "replaced-"  # what a restore put aside
@@ -18,10 +19,13 @@ _LEFT_OUT: Final = frozenset(
     {
         "cache",  # made again when it is needed
         "health",  # of the processes that run now
+        "metrics",  # the same
+        UPLOADS,  # goes within the hour; those that are kept are copied at their own moment, see `make`
         f"{OUTPUTS}/staging",  # belongs to transactions that are not committed
         SPOOL,  # copied at its own moment, see `make`
         "lock",
         "receiver.json",
+        "web.json",
         "valkey.log",
     }
 )
@@ -61,6 +65,11 @@ def _is_left_out(path: str) -> bool:
         or path.endswith(_UNFINISHED)
         or (top_level and path.startswith((_DATABASE, REPLACED)))
     )
+
+
+def files_of_upload(data: Path, key: str) -> Iterator[str]:
+    """Yield the files of an upload."""
+    yield from _files(data, f"{UPLOADS}/{key}")
 
 
 def spooled_files(data: Path) -> Iterator[str]:
