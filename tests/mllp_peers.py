@@ -1,5 +1,6 @@
 """Receivers of HL7 messages: hl7apy's own server, which answers what a test says."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,6 +8,8 @@ from threading import Thread
 from typing import Any
 
 from hl7apy.mllp import AbstractHandler, MLLPServer
+
+from tests.certificates import Identity
 
 Script = Callable[[str], str]
 
@@ -32,8 +35,8 @@ def acknowledged(message: str, code: str = "AA", error: str = "", said: str = ""
 
 
 @contextmanager
-def mllp_peer(script: Script = acknowledged) -> Iterator[MllpPeer]:
-    """Run a receiver while the block runs."""
+def mllp_peer(script: Script = acknowledged, identity: Identity | None = None) -> Iterator[MllpPeer]:
+    """Run a receiver while the block runs; over TLS where it has a certificate."""
     received: list[str] = []
 
     class Handler(AbstractHandler):  # type: ignore[misc]
@@ -44,6 +47,10 @@ def mllp_peer(script: Script = acknowledged) -> Iterator[MllpPeer]:
     handlers: dict[str, Any] = {"ORU^R01^ORU_R01": (Handler,)}
     server = MLLPServer("127.0.0.1", 0, handlers)
     server.daemon_threads = True
+    if identity is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(identity.certificate, identity.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:

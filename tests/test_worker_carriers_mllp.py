@@ -2,6 +2,7 @@
 
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,7 +170,21 @@ def test_a_peer_that_never_acknowledges_costs_one_attempt(courier: MakeCourier, 
     assert row.reason.startswith("No answer came to message ")
 
 
-def test_a_peer_that_is_down_or_speaks_no_tls_is_named(courier: MakeCourier, tmp_path: Any) -> None:
+@pytest.mark.parametrize(("name", "state"), [("localhost", "stored"), ("elsewhere.example.org", "refused")])
+def test_over_tls_the_receiver_s_certificate_has_to_be_good(
+    courier: MakeCourier, tmp_path: Path, name: str, state: str
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    with mllp_peer(identity=authority.sign(name)) as peer:
+        tls = PeerTls(authorities=authority.file, server_name="localhost")
+        node, (row_id,) = courier(ris(peer.port, tls=tls), "hl7")
+        node.deliver(row_id)
+
+    assert (node.row(row_id).state, len(peer.received)) == (state, int(state == "stored"))
+    assert ("TLS_WRONG_NAME" in node.row(row_id).reason) == (state == "refused")
+
+
+def test_a_peer_that_is_down_or_speaks_no_tls_is_named(courier: MakeCourier, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     node, (row_id,) = courier(ris(port), "hl7")
