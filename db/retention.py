@@ -14,11 +14,14 @@ from sqlalchemy import ColumnElement, and_, exists, false, func, or_, select, up
 from sqlalchemy.orm import Session
 
 from db import audit
+from db.commitments import ENDED
 from db.models import (
     Analysis,
     AnalysisState,
     AssociationRecord,
     AssociationStudy,
+    CommitmentRequest,
+    CommitmentStudy,
     Confirmation,
     ConfirmationState,
     Delivery,
@@ -36,6 +39,7 @@ _UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState
 _ON_THE_WAY: Final = (DeliveryState.PENDING, DeliveryState.SENDING)
 _ASKED: Final = (ConfirmationState.PENDING, ConfirmationState.ASKING, ConfirmationState.AWAITING)
 _ENDED_BADLY: Final = (DeliveryState.REFUSED, DeliveryState.DEAD)
+_CONFIRMED_BY: Final = ("commitment", "query")  # settings that insist on a way to confirm
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ class Policy:
 
     def __init__(self, settings: Settings, now: datetime) -> None:
         self._limits, self._now = settings.retention, now
+        self._confirming = [
+            each.name for each in settings.destinations if getattr(each, "confirm", "") in _CONFIRMED_BY
+        ]
         self._days = {
             rule.name: rule.retention_days for rule in settings.rules if rule.retention_days is not None
         }
@@ -82,8 +89,10 @@ class Policy:
             Reason("its analysis is not finished", _has_analysis(Analysis.state.in_(_UNFINISHED))),
             Reason("its results are on their way", _has_delivery(Delivery.state.in_(_ON_THE_WAY))),
             Reason("a destination is asked whether it keeps its results", _is_being_confirmed()),
+            Reason("a commitment request about it is not answered", _is_asked_about()),
             Reason("its analysis is quarantined", self._quarantined),
             Reason("a destination did not take its results", self._undelivered),
+            Reason("a destination did not confirm its results", self._unconfirmed),
             Reason("it is labelled", exists().where(Label.study_id == Study.id)),
             Reason("it is in a frozen test set", exists().where(TestSetMember.study_id == Study.id)),
         )
@@ -132,13 +141,20 @@ class Policy:
     @property
     def _quarantined(self) -> ColumnElement[bool]:
         given_up = self._given_up(Analysis.finished_at)
-        return _has_analysis(Analysis.state == AnalysisState.QUARANTINED, _is_last(), ~given_up)
+        return _has_analysis(Analysis.state == AnalysisState.QUARANTINED, _counts(), ~given_up)
 
     @property
     def _undelivered(self) -> ColumnElement[bool]:
-        # An earlier report that never arrived is made good by a later one.
         given_up = self._given_up(Delivery.finished_at)
-        return _has_delivery(Delivery.state.in_(_ENDED_BADLY), _is_last(), ~given_up)
+        return _has_delivery(Delivery.state.in_(_ENDED_BADLY), _counts(), ~given_up)
+
+    @property
+    def _unconfirmed(self) -> ColumnElement[bool]:
+        # Where the setting leaves open how a destination confirms, it may be one that cannot.
+        of_delivery = (Confirmation.delivery_id == Delivery.id, Delivery.destination.in_(self._confirming))
+        is_unconfirmed = Confirmation.state == ConfirmationState.UNCONFIRMED
+        given_up = self._given_up(Confirmation.finished_at)
+        return _has_delivery(*of_delivery, is_unconfirmed, _counts(), ~given_up)
 
     def _given_up(self, ended_at: Any) -> ColumnElement[bool]:
         if self._limits.unsettled_days is None:
@@ -160,9 +176,19 @@ def _is_being_confirmed() -> ColumnElement[bool]:
     return _has_delivery(Confirmation.delivery_id == Delivery.id, Confirmation.state.in_(_ASKED))
 
 
-def _is_last() -> ColumnElement[bool]:
+def _is_asked_about() -> ColumnElement[bool]:
+    about = CommitmentStudy.study_instance_uid == Study.study_instance_uid
+    asked = (CommitmentRequest.id == CommitmentStudy.request_id, CommitmentRequest.state.not_in(ENDED))
+    return exists().where(about, *asked)
+
+
+def _counts() -> ColumnElement[bool]:
+    """Whether an analysis is the last one, and was not withdrawn.
+
+    An earlier report that never arrived is made good by a later one.
+    """
     last = select(func.max(Analysis.revision)).where(Analysis.study_id == Study.id).correlate(Study)
-    return Analysis.revision == last.scalar_subquery()
+    return and_(Analysis.revision == last.scalar_subquery(), Analysis.withdrawn == "")
 
 
 def due_studies(session: Session, settings: Settings, now: datetime, limit: int) -> list[Due]:

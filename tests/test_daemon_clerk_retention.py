@@ -16,6 +16,9 @@ from db.models import (
     Analysis,
     AssociationRecord,
     AuditEvent,
+    CommitmentRequest,
+    CommitmentStudy,
+    Confirmation,
     ConfirmationMethod,
     Delivery,
     DeliveryState,
@@ -29,7 +32,7 @@ from db.models import TestSetMember as Member
 from db.retention import kept_bytes, kept_studies
 from db.session import open_engine, transaction, upgrade
 from lungnode.errors import UnavailableError
-from lungnode.settings import RetentionSettings, Rule, Settings
+from lungnode.settings import DicomDestination, RetentionSettings, Rule, Settings
 from tests.retaining import (
     MONTH_S,
     KilledError,
@@ -108,6 +111,28 @@ def be_asked(node: ClerkNode, study: str) -> None:
         confirmations.begin(session, session.scalars(of_study).one(), ConfirmationMethod.QUERY, NOON)
 
 
+def confirm(state: str) -> Callable[[ClerkNode, str], None]:
+    def keep(node: ClerkNode, study: str) -> None:
+        with transaction(node.engine) as session:
+            delivery = select(Delivery).join(Analysis).join(Study).where(Study.study_instance_uid == study)
+            row = Confirmation(delivery=session.scalars(delivery).one(), state=state, method="commitment")
+            row.due_at = row.created_at = NOON
+            session.add(row)
+
+    return keep
+
+
+def ask_for_commitment(node: ClerkNode, study: str) -> None:
+    with transaction(node.engine) as session:
+        request = CommitmentRequest(
+            transaction_uid=f"{study}.3", digest="", source="a/1", association_id="a", calling_ae_title="CT",
+            called_ae_title="L", address="", instances=[], state="verified", due_at=NOON, requested_at=NOON,
+        )  # fmt: skip
+        session.add(request)
+        session.flush()
+        session.add(CommitmentStudy(request_id=request.id, study_instance_uid=study))
+
+
 KEEPERS: Final = (
     (be_asked, "a destination is asked whether it keeps its results"),
     (having(Study, state="receiving"), "it is still being received"),
@@ -121,6 +146,10 @@ KEEPERS: Final = (
     (having(Delivery, state="sending"), "its results are on their way"),
     (having(Delivery, state="refused"), "a destination did not take its results"),
     (having(Delivery, state="dead"), "a destination did not take its results"),
+    (confirm("pending"), "a destination is asked whether it keeps its results"),
+    (confirm("awaiting"), "a destination is asked whether it keeps its results"),
+    (confirm("unconfirmed"), "a destination did not confirm its results"),
+    (ask_for_commitment, "a commitment request about it is not answered"),
     (label, "it is labelled"),
     (freeze, "it is in a frozen test set"),
 )
@@ -128,6 +157,8 @@ KEEPERS: Final = (
 
 def test_what_is_unfinished_or_wanted_is_never_touched(clerk_node: ClerkNode) -> None:
     keep_for(clerk_node, 30, max_bytes=0)
+    pacs = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104, confirm="commitment")
+    clerk_node.restart(destinations=(pacs,))
     studies = [f"{STUDY}.{100 + number}" for number in range(len(KEEPERS))]
     for study in studies:
         settle(clerk_node, study, count=1)
