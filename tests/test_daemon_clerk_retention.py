@@ -413,7 +413,10 @@ def test_two_clerks_that_are_killed_while_they_delete_leave_nothing_undetected(
     for each in clerks:
         each.send_signal(signal.SIGKILL)
         each.wait()
+    log = clerk_node.settings.data / "log"
+    before = log.read_bytes().count(b"the clerk is ready")
     last = clerk(clerk_node, database_url)
+    wait_for(lambda: log.read_bytes().count(b"the clerk is ready") > before, "the last clerk")
     wait_for(lambda: left(clerk_node) == 1 and not unnamed(clerk_node), "the end")
     last.terminate()
 
@@ -421,7 +424,7 @@ def test_two_clerks_that_are_killed_while_they_delete_leave_nothing_undetected(
     assert missing(clerk_node) == set()
     assert {Path(path).parts[1] for path in files(clerk_node) if path.startswith("archive/")} == {kept}
     assert len(clerk_node.rows(Analysis)) == count
-    assert b"Traceback" not in (clerk_node.settings.data / "log").read_bytes()
+    assert b"Traceback" not in log.read_bytes()
 
 
 def test_a_folder_that_cannot_be_moved_keeps_rows_and_files(node: ClerkNode) -> None:

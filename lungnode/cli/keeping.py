@@ -1,11 +1,14 @@
-"""Commands: studies retention, hold, release, correct."""
+"""Commands: studies retention, hold, release, correct, check."""
 
 import getpass
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from lungnode.cli import settings_of
 from lungnode.cli.studies import AsJson, Uid, open_database, studies
@@ -18,6 +21,7 @@ def register(_app: typer.Typer) -> None:
     studies.command()(hold)
     studies.command()(release)
     studies.command()(correct)
+    studies.command()(check)
 
 
 def retention(
@@ -107,6 +111,32 @@ def correct(  # noqa: PLR0913, PLR0917 - one parameter an option
         is_analysed = bool(study.analyses)
     follows = "Its results so far do not count any more; a new revision follows." if is_analysed else ""
     typer.echo(f"Study {uid} is corrected. {follows}".rstrip())
+
+
+def check(
+    context: typer.Context,
+    digests: Annotated[bool, typer.Option("--digests", help="Read every file as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare rows with files: which are missing, changed or unknown; nothing is changed."""
+    from daemon.clerk.orphans import find_orphans  # noqa: PLC0415 - when called
+
+    settings = settings_of(context)
+    engine = open_database(settings)
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("Comparing studies", total=None)
+        found = find_orphans(
+            engine, settings, digests=digests, progress=lambda done: bar.update(task, completed=done)
+        )
+    if as_json:
+        records = [{"trouble": each.trouble, "path": str(each.path), "mend": each.mend} for each in found]
+        typer.echo(json.dumps({"findings": records}, indent=2))
+    else:
+        for each in found:
+            typer.echo(f"{each.trouble:8} {each.path}: {each.mend}")
+        typer.echo(f"{len(found)} files are not as their rows say." if found else "Rows and files agree.")
+    if found:
+        raise typer.Exit(1)
 
 
 def _checked(keyword: str, value: str) -> str:
