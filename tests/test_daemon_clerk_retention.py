@@ -33,6 +33,7 @@ from db.retention import kept_bytes, kept_studies
 from db.session import open_engine, transaction, upgrade
 from lungnode.errors import UnavailableError
 from lungnode.settings import DicomDestination, RetentionSettings, Rule, Settings
+from lungnode.shown_maps import MAPS_FILE
 from tests.retaining import (
     MONTH_S,
     KilledError,
@@ -60,7 +61,7 @@ def test_without_a_limit_nothing_is_ever_deleted(clerk_node: ClerkNode) -> None:
     settle(clerk_node)
 
     assert sweep(clerk_node, 100 * MONTH_S) == []
-    assert len(files(clerk_node)) == 5
+    assert len(files(clerk_node)) == 6
 
 
 def test_files_go_after_their_time_and_rows_stay(node: ClerkNode) -> None:
@@ -290,16 +291,19 @@ def kill_at_commit(node: ClerkNode, number: int) -> Callable[[], None]:
 
 def missing(node: ClerkNode) -> set[str]:
     """Files that rows say are there, and are not."""
-    wanted = {f"archive/{row.path}" for row in node.rows(Instance) if row.deleted_at is None}
-    wanted |= {f"outputs/{row.path}" for row in node.rows(Output) if row.deleted_at is None}
-    return wanted - files(node)
+    return named(node) - files(node)
 
 
 def unnamed(node: ClerkNode) -> set[str]:
     """Files that no row says are there, the caches apart."""
-    named = {f"archive/{row.path}" for row in node.rows(Instance) if row.deleted_at is None}
-    named |= {f"outputs/{row.path}" for row in node.rows(Output) if row.deleted_at is None}
-    return {path for path in files(node) - named if not path.startswith("cache/")}
+    return {path for path in files(node) - named(node) if not path.startswith("cache/")}
+
+
+def named(node: ClerkNode) -> set[str]:
+    """Files that rows say are there; class maps are there with their report."""
+    archived = {f"archive/{row.path}" for row in node.rows(Instance) if row.deleted_at is None}
+    composed = {Path("outputs") / row.path for row in node.rows(Output) if row.deleted_at is None}
+    return archived | {str(path) for each in composed for path in (each, each.parent / MAPS_FILE)}
 
 
 @pytest.fixture
@@ -314,7 +318,7 @@ def local_node(tmp_path: Path) -> Iterator[ClerkNode]:
     engine.dispose()
 
 
-@pytest.mark.parametrize("step", range(1, 16))
+@pytest.mark.parametrize("step", range(1, 17))
 def test_killed_at_any_change_of_names_the_next_sweep_ends_it(local_node: ClerkNode, step: int) -> None:
     node = local_node
     node.clock.pass_s(MONTH_S)

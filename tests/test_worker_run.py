@@ -11,6 +11,7 @@ from db.session import transaction
 from db.work import ANALYSES, take_back
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.settings import Rule
+from lungnode.shown_maps import MAPS_FILE, read_maps
 from tests.bench import NOON, PACS, Bench, OneProbability
 
 NO_VERDICT = ("111245", "DCM")  # Source: PS3.16 Annex D, No algorithms succeeded
@@ -65,7 +66,34 @@ def test_every_committed_file_is_there_and_nothing_else_is(bench: Bench, study: 
     for output in outputs:
         content = (bench.folder / "outputs" / output.path).read_bytes()
         assert (len(content), sha256(content).hexdigest()) == (output.size, output.digest)
-    assert bench.files() == {output.path for output in outputs}
+    maps = f"{study.study_instance_uid}/1/{MAPS_FILE}"
+    assert bench.files() == {output.path for output in outputs} | {maps}
+
+
+def test_what_the_heatmaps_show_of_every_slice_is_kept_for_viewers(bench: Bench, study: PhantomStudy) -> None:
+    row_id = bench.archive(study.paths)
+    bench.analyse()
+
+    shown = read_maps(bench.folder / "outputs" / study.study_instance_uid / "1" / MAPS_FILE)
+
+    assert shown is not None
+    count = len(bench.row(row_id).details["slices"])
+    # The model of the bench has activation 1 everywhere, and is told that 1 is the scale's end.
+    assert (shown.levels.shape, shown.levels.min(), len(shown.boxes)) == ((count, 2, 2), 255, count)
+    assert all(0 <= box.top < box.bottom <= 128 for box in shown.boxes)
+
+
+def test_a_few_numbers_say_what_the_model_was_given(bench: Bench, study: PhantomStudy) -> None:
+    row_id = bench.archive(study.paths)
+    bench.analyse()
+
+    row = bench.row(row_id)
+    told = row.input_statistics
+    assert told["slices"] == len(row.details["slices"])
+    positions = [float(dcmread(path).ImagePositionPatient[2]) for path in study.paths]
+    assert told["spacing_mm"] == pytest.approx(positions[0] - positions[1], abs=0.001)
+    assert 0 < told["gray_mean"] < 255
+    assert 0 < told["gray_sd"] < 128
 
 
 def test_a_message_that_comes_twice_changes_nothing(bench: Bench, study: PhantomStudy) -> None:
@@ -96,7 +124,8 @@ def test_a_run_that_lost_its_row_leaves_the_other_runs_files_alone(bench: Bench,
 
     row = bench.row(row_id)
     assert (first, row.probability, row.attempts, len(row.deliveries)) == ([], 0.875, 2, 2)
-    assert bench.files() == {output.path for output in row.outputs}
+    maps = f"{study.study_instance_uid}/1/{MAPS_FILE}"
+    assert bench.files() == {output.path for output in row.outputs} | {maps}
     for output in row.outputs:
         assert sha256((bench.folder / "outputs" / output.path).read_bytes()).hexdigest() == output.digest
 

@@ -24,10 +24,11 @@ from db.models import Analysis, Delivery, Output
 from db.work import Claim, finish
 from lungnode.durable import make_folder, sync_folder
 from lungnode.settings import Destination, DicomObjects, OutputKind
+from lungnode.shown_maps import MAPS_FILE, write_maps
 from worker.outputs.compose import Composed
 from worker.outputs.header import SOURCE_CHARACTER_SET, encode
 from worker.parcel import REPORT_GROUPS, groups_to_choose_from
-from worker.result import Verdict
+from worker.result import SliceFinding, Verdict
 from worker.study import Revision
 
 THREADS: Final = 4
@@ -92,14 +93,21 @@ class Place(Protocol):
         """Of the study."""
 
 
-def stage(outputs: Path, place: Place, composed: Sequence[Composed]) -> Staged:
-    """Write the composed objects to a folder of their own, synchronised; of a failure nothing stays."""
+def stage(
+    outputs: Path, place: Place, composed: Sequence[Composed], slices: Sequence[SliceFinding] = ()
+) -> Staged:
+    """Write the composed objects, and what heatmaps show of the slices, to a folder of their own.
+
+    All of it is synchronised; of a failure nothing stays.
+    """
     folder = outputs / "staging" / f"{place.analysis_id}-{os.urandom(4).hex()}"
     with ExitStack() as undone:
         undone.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with ThreadPoolExecutor(THREADS, "write") as pool:  # a disk synchronises several files at once
             staged = Staged(folder, tuple(pool.map(partial(_stage_one, folder, place), composed)))
+        if composed and slices:
+            write_maps(folder / MAPS_FILE, [s.class_map for s in slices], [s.box for s in slices])
         undone.pop_all()
     return staged
 
@@ -153,6 +161,8 @@ def move_into_place(session: Session, staged: Staged, outputs: Path) -> None:
         target = outputs / output.path
         (staged.folder / target.name).rename(target)
     for folder in folders:
+        if (staged.folder / MAPS_FILE).exists():
+            (staged.folder / MAPS_FILE).rename(folder / MAPS_FILE)
         sync_folder(folder)
     session.add_all(staged.outputs)
     session.flush()

@@ -32,6 +32,7 @@ from worker.result import StudyFinding, Verdict
 from worker.results import Staged, add_deliveries, commit, discard, stage
 from worker.room import WAIT_S, check_room, is_full
 from worker.shadow import Analysed, Shadow
+from worker.statistics import input_statistics
 from worker.study import Revision, read_revision
 
 _LOG = logging.getLogger(__name__)
@@ -114,11 +115,12 @@ class Analyst:
             settings, gray = self._node.settings, gray_of(seen)
             composed = compose_results(finding, revision, images, settings, model, gray)
         with watch.phase("write"):
-            staged = stage(self._node.settings.outputs, revision, composed)
+            staged = stage(self._node.settings.outputs, revision, composed, finding.slices)
         try:
             values = self._values(finding, model.info) | {
                 "runtime": model.runtime,
                 "details": _details(finding, images),
+                "input_statistics": input_statistics(seen[-1]) if seen else {},
                 "phases": {name: round(value, 3) for name, value in watch.seconds.items()},
             }
             first = self._keep(held, revision, finding, values, staged)

@@ -20,6 +20,7 @@ from db.retention import Due, due_studies, files_of, is_due, mark_deleted
 from db.session import transaction
 from lungnode.durable import sync_folder
 from lungnode.settings import Settings
+from lungnode.shown_maps import MAPS_FILE
 from lungnode.trash import Trash, roots, throw_away, trash_of
 
 BATCH: Final = 20  # studies a round
@@ -103,6 +104,12 @@ class Retention:
 
     def _is_named(self, session: Session, root: Path, place: Path) -> bool:
         path = str(place.relative_to(root))
+        if root == self._settings.outputs and place.name == MAPS_FILE:  # has no row: it goes with the others
+            beside = Output.path.startswith(f"{place.parent.relative_to(root)}/", autoescape=True)
+            return (
+                session.scalar(select(Output.id).where(beside, Output.deleted_at.is_(None)).limit(1))
+                is not None
+            )
         for folder, table in ((self._settings.archive, Instance), (self._settings.outputs, Output)):
             if root == folder:
                 named = select(table.id).where(table.path == path, table.deleted_at.is_(None))

@@ -71,6 +71,8 @@ class Analysis(Base):
     error: Mapped[str] = mapped_column(Text, default="")  # traceback of the last failure
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)  # series choice, coverage, slices
     phases: Mapped[dict[str, Any]] = mapped_column(default=dict)  # seconds by phase
+    # Of the slices that the model saw: slices, spacing_mm, gray_mean, gray_sd.
+    input_statistics: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     withdrawn: Mapped[str] = mapped_column(Text, default="")  # why its results do not count any more
 
     study: Mapped["Study"] = relationship(back_populates="analyses")
