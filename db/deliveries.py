@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from db import audit, confirmations
@@ -14,6 +14,7 @@ from db.work import DELIVERIES, claimable
 ENDED_BADLY: Final = (DeliveryState.REFUSED, DeliveryState.DEAD)
 # Composed from the report when they are sent; a later revision's takes the place of an earlier one's.
 MESSAGE_GROUPS: Final = ("fhir", "hl7")
+_VOID: Final = "-void"  # ends the group of a message that takes another of the same analysis back
 _UNFINISHED: Final = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
@@ -35,11 +36,26 @@ def next_delivery(session: Session, now: datetime, per_destination: int) -> int 
     return session.scalar(chosen.order_by(*DELIVERIES.order).limit(1))
 
 
+def void_group(group: str) -> str:
+    """Return the group of the message that takes back one of `group`."""
+    return group + _VOID
+
+
+def is_message(group: str) -> bool:
+    """Tell whether a group is a message, or takes one back."""
+    return group.removesuffix(_VOID) in MESSAGE_GROUPS
+
+
+def is_void(group: str) -> bool:
+    """Tell whether a group takes a message back."""
+    return group.endswith(_VOID)
+
+
 def is_behind(session: Session, row_id: int) -> bool:
     """Tell whether a delivery has to wait for another to the same destination.
 
     For those before it of the same analysis: the report comes first. For the message of an earlier revision
-    that is on its way: what arrives last is what counts.
+    that is on its way or has to be taken back: what arrives last is what counts.
     """
     return session.scalar(select(Delivery.id).where(Delivery.id == row_id, _behind())) is not None
 
@@ -76,8 +92,10 @@ def _behind() -> ColumnElement[bool]:
         its.revision < own.revision,
         other.analysis_id == its.id,
         other.destination == Delivery.destination,
-        other.group == Delivery.group,
-        other.state == DeliveryState.SENDING,
+        or_(
+            and_(other.group == Delivery.group, other.state == DeliveryState.SENDING),
+            and_(other.group == Delivery.group + _VOID, other.state.in_(_UNFINISHED)),
+        ),
     )
     return or_(of_same_analysis, of_earlier_revision)
 

@@ -13,6 +13,7 @@ from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db import audit
+from db.deliveries import void_group
 from db.intake import add_missing
 from db.labels import chunks
 from db.models import (
@@ -180,9 +181,15 @@ def _tell_destinations(
     reached = set(session.scalars(select(Delivery.destination).where(of_analysis, begun)))
     number = session.scalar(select(func.count()).where(of_analysis, Delivery.group.like(f"{GROUP}-%"))) or 0
     for destination in settings.destinations:
-        wants = isinstance(destination, DicomObjects) and destination.rejection_notes
-        if wants and destination.name in reached:
+        if destination.name not in reached:
+            continue
+        if not isinstance(destination, DicomObjects):
+            group = void_group(destination.kind)
+        elif destination.rejection_notes:
             number += 1
-            row = Delivery(analysis_id=analysis.id, destination=destination.name, priority=analysis.priority)
-            row.group, row.due_at, row.created_at = group_name(title, number), now, now
-            session.add(row)
+            group = group_name(title, number)
+        else:
+            continue
+        row = Delivery(analysis_id=analysis.id, destination=destination.name, priority=analysis.priority)
+        row.group, row.due_at, row.created_at = group, now, now
+        session.add(row)

@@ -177,7 +177,7 @@ def courier_maker(engine: Engine, folder: Path) -> MakeCourier:
     ) -> tuple[Courier, list[int]]:
         destination = dimse(to) if isinstance(to, int) else to
         outputs = [
-            _output(folder, group) for group in CLASSES for _ in range(captures if group == "sc" else 1)
+            output_of(folder, group) for group in CLASSES for _ in range(captures if group == "sc" else 1)
         ]
         with transaction(engine) as session:
             row = Study(**{"study_instance_uid": "1.2.3", "created_at": NOON, "changed_at": NOON, **study})
@@ -193,7 +193,8 @@ def courier_maker(engine: Engine, folder: Path) -> MakeCourier:
     return make
 
 
-def _output(folder: Path, group: str) -> Output:
+def output_of(folder: Path, group: str) -> Output:
+    """A composed object of a group, on disk."""
     ds = Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID, ds.StudyInstanceUID = CLASSES[group], generate_uid(), "1.2.3"
     ds.SeriesInstanceUID, ds.PatientID = generate_uid(), "P"

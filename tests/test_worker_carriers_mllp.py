@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
+from sqlalchemy import select
 
 from db.deliveries import next_step, retry
 from db.models import Analysis, Delivery, DeliveryState, Study
 from db.session import transaction
+from db.withdrawals import withdraw_results
+from lungnode.rejection import Title
 from lungnode.settings import Hl7Destination, PeerTls
 from tests.certificates import Authority
-from tests.couriers import LIMITS, NOON, Courier, MakeCourier, hostile
+from tests.couriers import LIMITS, NOON, Courier, MakeCourier, hostile, output_of
 from tests.mllp_peers import acknowledged, mllp_peer
 from worker.answers import ASK, Meaning
 from worker.carriers.mllp import acknowledgement
@@ -199,19 +202,17 @@ def test_a_peer_that_is_down_or_speaks_no_tls_is_named(courier: MakeCourier, tmp
     assert "No TLS with Destination PACS" in node.row(row_id).reason
 
 
-def add_revision(node: Courier, state: str = DeliveryState.PENDING) -> int:
+def add_revision(node: Courier) -> int:
     """The message of a second revision of the same study."""
     with transaction(node.engine) as session:
         study = session.query(Study).one()
-        first = session.query(Analysis).one()
         later = Analysis(study=study, revision=2, created_at=NOON, due_at=NOON)
+        later.outputs = [output_of(node.folder, "sr")]
         session.add(later)
         session.flush()
         row = Delivery(analysis=later, destination="PACS", group="hl7", due_at=NOON, created_at=NOON)
-        row.state, row.lease_until = state, NOON
         session.add(row)
         session.flush()
-        assert first.revision == 1
         return row.id
 
 
@@ -237,6 +238,54 @@ def test_a_later_revision_waits_for_an_earlier_message_that_is_on_its_way(courie
     assert (node.row(second).state, node.row(second).attempts) == (DeliveryState.PENDING, 0)
 
 
+def test_a_message_that_was_sent_is_taken_back_when_its_result_does_not_count_any_more(
+    courier: MakeCourier,
+) -> None:
+    with mllp_peer() as peer:
+        node, (sent,) = courier(ris(peer.port), "hl7")
+        node.deliver(sent)
+        (void,) = withdraw(node)
+        second = add_revision(node)
+        node.deliver(second)
+        assert node.row(second).attempts == 0  # what is taken back comes first
+        node.deliver(void)
+        node.deliver(second)
+
+    first, back, later = (fields(message) for message in peer.received)
+    assert [node.row(each).state for each in (sent, void, second)] == ["stored"] * 3
+    assert (first["OBR"][25], back["OBR"][25], later["OBR"][25]) == ("P", "X", "P")
+    assert (first["OBX"][11], back["OBX"][11], later["OBX"][11]) == ("P", "W", "P")
+    assert first["PID"] == back["PID"]
+    assert first["OBR"][3] == back["OBR"][3]
+    assert len({control_id(message) for message in peer.received}) == 3
+    assert "Withdrawn, do not use: Wrong patient." in peer.received[1]
+
+
+def test_a_message_that_never_went_is_not_taken_back(courier: MakeCourier) -> None:
+    node, (waiting,) = courier(ris(1), "hl7")
+
+    assert withdraw(node) == []
+    assert node.row(waiting).state == DeliveryState.WITHDRAWN
+
+
+def withdraw(node: Courier) -> list[int]:
+    """Let the results not count any more; return the deliveries that tell so."""
+    with transaction(node.engine) as session:
+        before = set(session.scalars(select(Delivery.id)))
+        study = session.query(Study).one()
+        withdraw_results(session, node.node.settings, study, "Wrong patient.", Title.PATIENT_SAFETY, NOON)
+        session.flush()
+        return sorted(set(session.scalars(select(Delivery.id))) - before)
+
+
+def fields(message: str) -> dict[str, list[str]]:
+    """The fields of the first segment of each kind."""
+    found: dict[str, list[str]] = {}
+    for line in message.split("\r"):
+        found.setdefault(line[:3], line.split("|"))
+    return found
+
+
 def test_a_study_without_a_report_has_no_message(courier: MakeCourier) -> None:
     node, (row_id,) = courier(ris(1), "hl7")
     with transaction(node.engine) as session:
@@ -244,5 +293,8 @@ def test_a_study_without_a_report_has_no_message(courier: MakeCourier) -> None:
             output.group = "pm"
     node.deliver(row_id)
 
-    assert node.row(row_id).reason == "The analysis has no report to make a message of."
+    assert (
+        node.row(row_id).reason
+        == "The analysis has no report to make a message of, or its files are deleted."
+    )
     assert json.dumps(node.row(row_id).instances) == "[]"

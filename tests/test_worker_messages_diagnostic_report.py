@@ -131,6 +131,17 @@ def test_a_study_that_was_not_analysed_has_a_cancelled_report_with_the_reason(ve
     assert "The reason of it." in found["DiagnosticReport"]["conclusion"]
 
 
+def test_what_is_taken_back_is_entered_in_error_and_concludes_nothing() -> None:
+    made = read_report(report(), "The patient was corrected: PatientID.")
+
+    bundle = json.loads(compose_bundle(made, EHR))
+
+    found = [entry["resource"] for entry in bundle["entry"]]
+    assert [resource["status"] for resource in found] == ["entered-in-error"] * 2
+    assert "conclusionCode" not in found[0]
+    assert found[0]["conclusion"].startswith("Withdrawn, do not use: The patient was corrected: PatientID.")
+
+
 @pytest.mark.parametrize("qualification", ["RESEARCH", "PRODUCT"])
 def test_it_is_for_research_until_the_operator_says_otherwise(qualification: str) -> None:
     conclusion = resources(report(qualification=qualification))["DiagnosticReport"]["conclusion"]

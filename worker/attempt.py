@@ -85,9 +85,9 @@ def _composed(node: Node, held: Claim, load: Load, destination: FhirDestination 
     if load.parcel.negotiated:
         return load.parcel
     if load.report is None:
-        raise UnusableError("The analysis has no report to make a message of.")
+        raise UnusableError("The analysis has no report to make a message of, or its files are deleted.")
     (item,) = load.parcel.items
-    text = compose_message(dcmread(load.report), destination, item.identifier)
+    text = compose_message(dcmread(load.report), destination, item.identifier, load.withdrawn)
     _settle(node, held, {"message": text, "negotiated_at": node.clock()})
     return load.parcel.with_item(replace(item, text=text))
 

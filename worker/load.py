@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from db.deliveries import MESSAGE_GROUPS
+from db.deliveries import is_message, is_void
 from db.models import Analysis, Delivery, DeliveryState, Output, Study
 from lungnode.identifiers import short_identifier
 from lungnode.settings import DicomObjects, SenderDestination, Settings
@@ -28,6 +28,7 @@ class Load:
     parcel: Parcel
     followers: tuple[Parcel, ...]
     report: Path | None = None  # what a message is composed from
+    withdrawn: str = ""  # why a message is taken back
 
     def proposal(self) -> dict[str, set[str]]:
         """Return the transfer syntaxes of all instances, by SOP class."""
@@ -44,10 +45,11 @@ def read_load(session: Session, settings: Settings, row: Delivery) -> Load:
     study = session.get_one(Study, analysis.study_id)
     sender = (study.calling_ae_title, study.address)
     outputs = [output for output in analysis.outputs if output.deleted_at is None]
-    if row.group in MESSAGE_GROUPS:
+    if is_message(row.group):
         reports = [output for output in outputs if output.group == REPORT_GROUPS["comprehensive-3d"]]
         report = settings.outputs / reports[0].path if reports else None
-        return Load(row.destination, sender, _message(row, analysis, study), (), report)
+        withdrawn = analysis.withdrawn if is_void(row.group) else ""
+        return Load(row.destination, sender, _message(row, analysis, study), (), report, withdrawn)
     after = select(Delivery).where(*beside(row), Delivery.id > row.id, Delivery.state.in_(UNFINISHED))
     followers = (_parcel(settings, each, outputs) for each in session.scalars(after))
     return Load(row.destination, sender, _parcel(settings, row, outputs), tuple(followers))

@@ -11,6 +11,7 @@ from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db.deliveries import is_void
 from db.models import Analysis, Delivery, DeliveryState, Output, Study
 from db.session import transaction
 from db.work import Claim, finish, note
@@ -55,7 +56,9 @@ class Rejected:
 
 def end_withdrawn(session: Session, held: Claim, row: Delivery, now: datetime) -> bool:
     """End a claimed delivery whose result does not count any more, or a note about what never arrived."""
-    if title_of(row.group) is not None:
+    if is_void(row.group):
+        reason = ""
+    elif title_of(row.group) is not None:
         reason = "" if _arrived(session, row) else "Nothing of the rejected results has arrived there."
     else:
         reason = session.get_one(Analysis, row.analysis_id).withdrawn

@@ -10,9 +10,14 @@ from worker.messages.told import read_report
 MessageDestination = FhirDestination | Hl7Destination
 
 
-def compose_message(report: Dataset, destination: MessageDestination, identifier: str) -> str:
-    """Return the message; the same arguments give the same text."""
-    told = read_report(report)
+def compose_message(
+    report: Dataset, destination: MessageDestination, identifier: str, withdrawn: str = ""
+) -> str:
+    """Return the message, or with `withdrawn` the one that takes it back and says why.
+
+    The same arguments give the same text.
+    """
+    told = read_report(report, withdrawn)
     match destination:
         case FhirDestination():
             return compose_bundle(told, destination)

@@ -65,12 +65,18 @@ def _common(told: Told, destination: FhirDestination) -> dict[str, Any]:
     """Return what both resources say: which study of which patient, and that nobody has confirmed it."""
     return {
         "identifier": [_uid(told.tracking_uid)],
-        "status": "cancelled" if told.presence is None else "preliminary",
+        "status": _status(told),
         "subject": {"type": "Patient", **_patient(told.report, destination)},
         "issued": told.at.isoformat(),
         **_study_time(told),
         **_request(told, destination),
     }
+
+
+def _status(told: Told) -> str:
+    if told.withdrawn:
+        return "entered-in-error"
+    return "cancelled" if told.presence is None else "preliminary"
 
 
 def _report(told: Told, destination: FhirDestination) -> dict[str, Any]:
@@ -84,7 +90,7 @@ def _report(told: Told, destination: FhirDestination) -> dict[str, Any]:
     }
     if told.presence is not None:
         made["result"] = [{"reference": _full_url(told, "Observation")}]
-        if told.presence == codes.PRESENT:
+        if told.presence == codes.PRESENT and not told.withdrawn:
             made["conclusionCode"] = [_concept(codes.COVID_19)]
     return made
 

@@ -22,7 +22,8 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")
 _DATE: Final = re.compile(r"\d{4}(\d{2}(\d{2})?)?")
 _TIME: Final = re.compile(r"(\d{2}(?:\d{2}(?:\d{2})?)?)(?:\.\d+)?")
 _NAMESPACE: Final = "LUNGNODE"
-_PRELIMINARY, _UNAVAILABLE = "P", "X"  # Source: HL7 2.5.1 tables 0085 and 0123
+# Source: HL7 2.5.1 tables 0123 and 0085: of the whole, and of each observation.
+_PRELIMINARY, _UNAVAILABLE, _WRONG = "P", "X", "W"
 _NO_NAME: Final = "^^^^^^U"  # Source: HL7 2.5.1 table 0200, Unspecified
 _CAT_SCAN: Final = "CT"  # Source: HL7 2.5.1 table 0074
 
@@ -117,7 +118,7 @@ def _set_request(obr: Segment, told: Told, service: str) -> None:
         19: escaped(text(request, "RequestedProcedureID")),
         22: told.at.strftime("%Y%m%d%H%M%S%z"),
         24: _CAT_SCAN,
-        25: _status(told),
+        25: _UNAVAILABLE if told.withdrawn else _status(told),
     }
     for number, value in fields.items():
         _put(obr, number, value)
@@ -130,6 +131,8 @@ def _study_time(told: Told) -> str:
 
 
 def _status(told: Told) -> str:
+    if told.withdrawn:
+        return _WRONG
     return _UNAVAILABLE if told.presence is None else _PRELIMINARY
 
 

@@ -24,6 +24,7 @@ class Told:
     presence: Code | None  # None: nothing was analysed
     probability: Decimal | None
     threshold: Decimal | None
+    withdrawn: str = ""  # why nothing of it counts any more
 
     @property
     def at(self) -> datetime:
@@ -50,15 +51,17 @@ class Told:
         return found[0]
 
 
-def read_report(report: Dataset) -> Told:
-    """Find in a report what messages say."""
+def read_report(report: Dataset, withdrawn: str = "") -> Told:
+    """Find in a report what messages say; `withdrawn` says why they are taken back."""
+    conclusion = " ".join(str(item.TextValue) for item in _named(report, codes.CONCLUSION))
     return Told(
         report=report,
-        conclusion=" ".join(str(item.TextValue) for item in _named(report, codes.CONCLUSION)),
+        conclusion=f"Withdrawn, do not use: {withdrawn}" if withdrawn else conclusion,
         remarks=tuple(str(item.TextValue) for item in _named(report, codes.COMMENT)),
         presence=_presence(report),
         probability=_number(report, codes.PROBABILITY),
         threshold=_number(report, codes.THRESHOLD),
+        withdrawn=withdrawn,
     )
 
 
