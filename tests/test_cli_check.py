@@ -1,6 +1,7 @@
 import json
 import socket
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage
 from pynetdicom import AE
 
-from db.session import open_engine, upgrade
+from db.accounts import add_account
+from db.models import Role
+from db.session import open_engine, transaction, upgrade
 from lungnode.cli._check import Check, Status
 from lungnode.cli._checks import run_checks
 from lungnode.cli.check import rule_of
@@ -27,6 +30,7 @@ from lungnode.settings import (
     SenderDestination,
     Settings,
     StowDestination,
+    WebSettings,
 )
 from tests.bench import Bench
 from tests.committing import STUDY_ROOT_FIND, archive
@@ -345,3 +349,32 @@ def test_the_active_model_and_its_shadow_are_named_and_a_broken_one_is_wrong(tmp
     engine.dispose()
     assert (broken["model"].status, broken["shadow model"].status) == (Status.WRONG, Status.WARNING)
     assert "lungnode models rollback" in broken["model"].mend
+
+
+def test_a_web_that_sends_passwords_unencrypted_is_warned_of(tmp_path: Path) -> None:
+    certificate = tmp_path / "chain.pem"
+    open_to_all, behind_a_proxy, encrypted = (
+        checks(tmp_path / "data", web=WebSettings(host="0.0.0.0", **values))["web"]  # noqa: S104 - looked at only
+        for values in (
+            {},
+            {"trusted_proxies": ("10.0.0.1",)},
+            {"certificate": certificate, "private_key": certificate},
+        )
+    )
+
+    assert open_to_all.status == Status.WARNING
+    assert "unencrypted" in open_to_all.message
+    assert [behind_a_proxy.status, encrypted.status] == [Status.OK, Status.OK]
+    assert encrypted.message.startswith("https://0.0.0.0:8080/")
+
+
+def test_who_has_no_account_yet_is_told_how_to_make_one(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    without = checks(tmp_path)["web"].message
+    with transaction(engine) as session:
+        add_account(session, "ada", Role.ADMIN, "", datetime.now(UTC))
+
+    assert "lungnode users add NAME --role admin" in without
+    assert checks(tmp_path)["web"].message == "http://127.0.0.1:8080/"
+    engine.dispose()

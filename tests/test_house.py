@@ -18,6 +18,7 @@ from db.models import (
     DeliveryState,
     InquiryState,
     StudyState,
+    UploadState,
 )
 from lungnode import cli
 from lungnode.settings import Settings
@@ -69,6 +70,11 @@ def test_every_setting_is_documented_in_its_own_words(name: str, description: st
 )
 def test_every_state_is_explained_to_the_operator(state: str) -> None:
     assert f"| {state} |" in OPERATIONS
+
+
+@pytest.mark.parametrize("state", list(UploadState))
+def test_every_state_of_an_upload_is_explained(state: str) -> None:
+    assert f"| upload `{state}` |" in (ROOT / "docs/api.md").read_text()
 
 
 def test_every_command_is_documented() -> None:

@@ -7,9 +7,11 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from db.accounts import list_accounts
 from db.registry import model_in_use, place_of, shadow_model
 from db.session import is_current, open_engine, transaction
 from lungnode.broker import ping
@@ -27,6 +29,8 @@ from lungnode.rules import keywords_of
 from lungnode.settings import DicomDestination, PeerTls, ReceiverSettings, Settings
 
 _LOCK_WAIT_S = 2.0
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+T = TypeVar("T")
 
 
 def run_checks(settings: Settings) -> Iterator[Check]:
@@ -38,6 +42,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield from check_disks(settings)
     yield _database(settings)
     yield from check_kept(settings)
+    yield _web(settings)
     yield _broker(settings, running=running)
     model = _model(settings)
     yield model
@@ -155,7 +160,7 @@ def _shadow_place(session: Session, settings: Settings) -> Place | None:
     return place_of(row, settings) if row else None
 
 
-def _registered(settings: Settings, look: Callable[[Session, Settings], Place | None]) -> Place | None:
+def _registered(settings: Settings, look: Callable[[Session, Settings], T | None]) -> T | None:
     """Look into the registry; what is wrong with the database itself has its own check."""
     if settings.database_url is None and not (settings.data / "lungnode.sqlite3").exists():
         return None
@@ -169,6 +174,30 @@ def _registered(settings: Settings, look: Callable[[Session, Settings], Place | 
         return None
     finally:
         engine.dispose()
+
+
+def _web(settings: Settings) -> Check:
+    web = settings.web
+    if not web.enabled:
+        return Check("web", Status.OK, "It is not a part of `up` (web.enabled).")
+    address = f"{'https' if web.certificate else 'http'}://{web.host}:{web.port}/"
+    is_open = web.host not in _LOOPBACK and web.certificate is None and not web.trusted_proxies
+    if is_open:
+        mend = (
+            "Set web.certificate and web.private_key, or web.trusted_proxies for a proxy with TLS before it."
+        )
+        return Check(
+            "web", Status.WARNING, f"{address}: passwords would cross the network unencrypted.", mend
+        )
+    if _registered(settings, _has_accounts) is None:
+        return Check(
+            "web", Status.OK, f"{address}; lungnode users add NAME --role admin makes the first account."
+        )
+    return Check("web", Status.OK, address)
+
+
+def _has_accounts(session: Session, _settings: Settings) -> bool | None:
+    return True if list_accounts(session) else None
 
 
 def _receiver(settings: Settings, *, running: bool) -> Check:
