@@ -396,6 +396,19 @@ def test_a_handshake_that_does_not_go_on_ends_after_artim(
         receiver.wait_for_log("TLS_NO_ANSWER: it fell silent in the TLS handshake")
 
 
+def test_sigterm_aborts_an_idle_association_in_its_own_words(
+    tmp_path: Path, authority: Authority, ours: Identity, scanner: Identity
+) -> None:
+    with running_receiver(tmp_path, processes=1, tls=tls_of(ours, authority)) as receiver:
+        with receiver.connect_tls(client(authority, scanner)) as peer:
+            peer.associate()
+
+            receiver.process.send_signal(signal.SIGTERM)
+
+            assert peer.read_pdu()[0] == A_ABORT
+        assert receiver.process.wait(30) == 0
+
+
 def test_certificates_of_peers_can_be_optional_and_the_port_without_tls_closed(
     tmp_path: Path, authority: Authority, stranger: Authority, ours: Identity, scanner: Identity
 ) -> None:
