@@ -14,6 +14,17 @@ _SMALL: Final = 16 << 20
 _MOST: Final = 100
 
 
+_NO_CONTROLS: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)))
+
+
+def plain(value: object) -> str:
+    """Return a value as text that every database and terminal takes.
+
+    Lone surrogates are replaced; control characters go: NUL, and what would move a terminal's cursor.
+    """
+    return str(value).encode("utf-8", "replace").decode("utf-8").translate(_NO_CONTROLS).strip()
+
+
 def may_grow_to(packed: int) -> int:
     """Return how many bytes may come out of so many compressed ones; more is a decompression bomb."""
     return max(_SMALL, _MOST * packed)

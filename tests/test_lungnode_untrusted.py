@@ -13,7 +13,7 @@ from daemon.clerk.header import read_header
 from daemon.clerk.inflate import check_inflated_size
 from lungnode.decode import stored_values
 from lungnode.errors import UnusableError
-from lungnode.untrusted import BoundedFile, may_grow_to
+from lungnode.untrusted import BoundedFile, may_grow_to, plain
 from tests.ct_images import compressed
 from tests.spooling import ct, write
 
@@ -82,3 +82,17 @@ def test_an_image_that_grows_as_no_scanner_s_does_is_not_decoded() -> None:
 @pytest.mark.parametrize(("packed", "grown"), [(0, 16 * MIB), (100_000, 16 * MIB), (MIB, 100 * MIB)])
 def test_what_may_grow(packed: int, grown: int) -> None:
     assert may_grow_to(packed) == grown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("Doe^Jane ", "Doe^Jane"),
+        ("\x1b]0;owned\x07\x1b[2J\x9b31mDoe\0\r\n", "]0;owned[2J31mDoe"),
+        ("\ud800Doe", "?Doe"),
+        ("山田^太郎", "山田^太郎"),
+        (7, "7"),
+    ],
+)
+def test_what_a_peer_wrote_is_plain_text(value: object, text: str) -> None:
+    assert plain(value) == text

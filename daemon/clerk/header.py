@@ -16,7 +16,7 @@ from pydicom.tag import Tag
 from daemon.clerk.inflate import check_inflated_size
 from lungnode.errors import UnusableError
 from lungnode.rules import Facts
-from lungnode.untrusted import BoundedFile
+from lungnode.untrusted import BoundedFile, plain
 
 _UIDS: Final = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID")
 # Column of the study, attribute, and how much of it the column holds.
@@ -43,7 +43,6 @@ _OTHERS: Final = (
 # Source: PS3.5 9.1. Leading zeros are against the rule but common, and harm neither paths nor peers.
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 _UID_LENGTH: Final = 64
-_NO_CONTROLS: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)))
 _INT32: Final = 2**31
 
 
@@ -140,12 +139,8 @@ def _header(ds: Dataset, uids: list[str], rule_keywords: Iterable[str]) -> Heade
 
 
 def _text(value: object, size: int) -> str:
-    """Return a value as text that every database and terminal takes, of at most `size` characters.
-
-    Lone surrogates are replaced; control characters go: NUL, and what would move a terminal's cursor.
-    """
-    text = "" if value is None else str(value)
-    return text.encode("utf-8", "replace").decode("utf-8").translate(_NO_CONTROLS).strip()[:size]
+    """Return a value as text that a column of `size` characters takes."""
+    return "" if value is None else plain(value)[:size]
 
 
 def _values(value: Any) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from pynetdicom.association import Association
 from lungnode.errors import LungnodeError, SettingsError, UnavailableError, UnusableError
 from lungnode.scu.association import associated, describe
 from lungnode.settings import Peer
-from lungnode.untrusted import untrusted
+from lungnode.untrusted import plain, untrusted
 
 MOST_MATCHES: Final = 20_000  # instances of the largest studies that there are, several times over
 _PATIENCE: Final = 10  # times the peer's time limit that all answers to one question may take
@@ -216,7 +216,7 @@ def _text(found: Dataset, keyword: str) -> str:
         value: Any = found.get(keyword)
         if value is None:
             return ""
-        return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value).strip()
+        return "\\".join(map(plain, value)) if isinstance(value, MultiValue) else plain(value)
 
 
 def _number(found: Dataset, keyword: str) -> int | None:

@@ -16,6 +16,7 @@ from pynetdicom.presentation import PresentationContext
 from lungnode.scu.association import associated
 from lungnode.scu.watch import Watch
 from lungnode.settings import DicomDestination
+from lungnode.untrusted import plain
 from worker.answers import ASK, Answer, answer_of, silence
 from worker.carriers.limits import PACE, cut_after, limit_of
 from worker.parcel import Item
@@ -78,7 +79,7 @@ class StorageScp:
         began = monotonic()
         response = self._association.send_c_store(instance)
         if "Status" in response:
-            return answer_of(response.Status, str(response.get("ErrorComment", "")))
+            return answer_of(response.Status, plain(response.get("ErrorComment", "")))
         if self._watch.aborted:
             return silence("the peer aborted the association", _ABORTED)
         if monotonic() - began >= limit_s:
