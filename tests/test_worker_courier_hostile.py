@@ -1,33 +1,16 @@
 """Peers that accept a connection and then do what no peer should."""
 
 import socket
-import struct
 from collections.abc import Callable
 from threading import active_count
 from time import monotonic, sleep
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import RLELossless
 
 from db.models import DeliveryState, Output
 from db.session import transaction
-from tests.couriers import Courier, MakeCourier, dimse, hostile
-
-
-def accept_association(connection: socket.socket) -> None:
-    """Answer an A-ASSOCIATE-RQ by hand: the first context in its first transfer syntax."""
-    head = connection.recv(6, socket.MSG_WAITALL)
-    connection.recv(struct.unpack(">L", head[2:])[0], socket.MSG_WAITALL)
-
-    def item(kind: int, content: bytes) -> bytes:
-        return struct.pack(">BBH", kind, 0, len(content)) + content
-
-    context = item(0x21, b"\x01\0\0\0" + item(0x40, RLELossless.encode()))
-    user = item(0x50, item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3"))
-    fixed = struct.pack(">HH16s16s32x", 1, 0, b"PACS".ljust(16), b"LUNGNODE".ljust(16))
-    body = fixed + item(0x10, b"1.2.840.10008.3.1.1.1") + context + user
-    connection.sendall(struct.pack(">BBL", 2, 0, len(body)) + body)
+from tests.couriers import Courier, MakeCourier, accept_association, dimse, hostile
 
 
 def say_nothing(_connection: socket.socket) -> None:
