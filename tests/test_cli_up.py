@@ -1,6 +1,9 @@
+import json
 import socket
 import subprocess
 from pathlib import Path
+
+import httpx
 
 from tests.nodes import command, lungnode, stop, variables, wait_for
 
@@ -64,3 +67,20 @@ def test_a_port_that_is_taken_is_said_by_name_and_served_once_it_is_free(tmp_pat
     assert f"lungnode: The receiver cannot listen on 127.0.0.1 port {port}: Address already in use." in text
     assert f"Lungnode receives as LUNGNODE on 127.0.0.1 port {port}" in text
     assert text.rstrip().endswith("Lungnode has stopped.")
+
+
+def test_the_web_is_a_part_of_the_node_and_knows_the_other_programs(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    settings = {"LUNGNODE_WEB__ENABLED": "true", "LUNGNODE_RECEIVER__PORT": "0"}
+    settings |= {"LUNGNODE_RECEIVER__HOST": "127.0.0.1"}
+    with lungnode(data, "up", environment=settings, log=tmp_path / "log") as node:
+        wait_for((data / "web.json").exists, limit_s=60, what="the web")
+        told = json.loads((data / "web.json").read_text())
+        with httpx.Client(base_url=f"http://{told['host']}:{told['port']}") as client:
+            wait_for(lambda: client.get("/health/ready/clerk").is_success, limit_s=60, what="the clerk")
+            wait_for(lambda: client.get("/health/ready/receive").is_success, limit_s=60, what="the receiver")
+            form = client.get("/sign-in")
+        assert stop(node) == 0
+
+    assert (form.status_code, "Sign in" in form.text) == (200, True)
+    assert "The web is at http://127.0.0.1:" in (tmp_path / "log").read_text()

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
+from starlette.testclient import TestClient
 
-from daemon.web.app import ROUTERS
+from daemon.web.app import ROUTERS, make_app
 from daemon.web.permissions import Permission
 from db.session import open_engine, upgrade
+from lungnode.settings import WebSettings
 from tests.web import Browser, Web
 
 # Every route, and what it takes. A route that is not here fails the test.
@@ -178,6 +180,23 @@ def test_pages_allow_no_other_host_no_frame_and_are_not_kept(web: Web) -> None:
     assert answer.headers["x-frame-options"] == "DENY"
     assert answer.headers["cache-control"] == "no-store"
     assert "strict-transport-security" not in answer.headers
+
+
+def test_a_viewer_of_another_site_is_let_in_by_name_and_without_cookies(web: Web) -> None:
+    settings = web.node.settings.model_copy(
+        update={"web": WebSettings(cors_origins=("https://ohif.example",))}
+    )
+    app = make_app(type(web.node)(settings, web.engine, web.clock))
+    client = TestClient(app, cookies=dict(web.browser("viewer").client.cookies))
+    asked = {"Origin": "https://ohif.example", "Access-Control-Request-Method": "GET"}
+
+    allowed = client.options("/dicomweb/studies", headers=asked)
+    other = client.options("/dicomweb/studies", headers=asked | {"Origin": "https://evil.example"})
+
+    assert allowed.headers["access-control-allow-origin"] == "https://ohif.example"
+    assert "access-control-allow-credentials" not in allowed.headers
+    assert "access-control-allow-origin" not in other.headers
+    assert "access-control-allow-origin" not in web.browser("viewer").get("/models", headers=asked).headers
 
 
 def test_static_files_have_names_that_change_with_them_and_nothing_else_is_served(web: Web) -> None:

@@ -78,7 +78,7 @@ def test_a_picture_is_answered_with_its_heatmap_in_the_same_request(web: Web) ->
     document = answer.json()
     (item,) = document["result"]["items"]
     assert (answer.status_code, document["state"], item["verdict"]) == (201, "done", "positive")
-    assert document["name"] == "slice.png"
+    assert (document["name"], item["path"]) == ("slice.png", "slice.png")
     heatmap = browser.get(f"{answer.headers['location']}/heatmaps/{item['slices'][0]['heatmap']}")
     with Image.open(io.BytesIO(heatmap.content)) as shown:
         assert shown.size == (64, 64)

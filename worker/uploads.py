@@ -3,6 +3,7 @@
 One thread of the analysis process waits for them. While it has one, an analysis waits between two batches.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from worker.item_views import draw_heatmaps, item_record
 _LOG = logging.getLogger(__name__)
 FILES: Final = "files"  # below the upload's folder: what was uploaded, under names of ours
 HEATMAPS: Final = "heatmaps"
+NAMES: Final = "names.json"  # what the files were called, by our names
 _LOOK_S: Final = 1.0  # how long a message that was lost may delay an upload
 _TOLD_S: Final = 0.3  # between two notes of progress
 
@@ -146,7 +148,7 @@ class Desk:
 
 
 def _told(item: Item, number: int, folder: Path) -> dict[str, Any]:
-    """Return an item as its row keeps it: no path of ours, and where its heatmaps are."""
+    """Return an item as its row keeps it: called as it was, and with its heatmaps."""
     drawn = draw_heatmaps(item, folder / HEATMAPS, f"{number:04d}")
     record = item_record(item)
     record["path"] = _short(item.task.path, folder)
@@ -160,4 +162,10 @@ def _told(item: Item, number: int, folder: Path) -> dict[str, Any]:
 
 def _short(path: Path, folder: Path) -> str:
     base = folder / FILES
-    return "" if path == base else path.relative_to(base).as_posix()
+    if path == base:
+        return ""
+    try:
+        names = json.loads((folder / NAMES).read_text())
+    except (OSError, ValueError):
+        names = {}
+    return str(names.get(path.name, path.name))

@@ -7,6 +7,7 @@ from typing import Final
 
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from daemon.web import health, measuring, rendering, sign_in
 from daemon.web.alerts.watch import watch_until
@@ -49,6 +50,14 @@ def make_app(node: WebNode) -> FastAPI:
     app.state.node = node
     app.state.measures = measuring.Measures(node)
     app.add_middleware(Guard)
+    if node.settings.web.cors_origins:
+        # Without cookies: a viewer of another site shows a token.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=node.settings.web.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
     app.add_middleware(SecurityHeaders)
     add_handlers(app)
     for router in ROUTERS:

@@ -16,6 +16,7 @@ from lungnode.errors import UnusableError
 from lungnode.untrusted import may_grow_to
 
 MEMBERS: Final = 5_000  # of one upload
+_LONGEST_NAME: Final = 100
 _PIECE: Final = 1 << 20
 _PREAMBLE: Final = 128  # bytes before "DICM". Source: PS3.10 7.1
 _HEAD: Final = _PREAMBLE + 4
@@ -32,6 +33,7 @@ class Unpacked:
 
     folder: Path
     most_bytes: int  # unpacked
+    names: dict[str, str] = field(default_factory=dict, init=False)  # theirs, by ours
     files: int = field(default=0, init=False)
     size: int = field(default=0, init=False)
 
@@ -47,7 +49,7 @@ class Unpacked:
         if head.startswith(_ZIP):
             self._take_zip(name, source)
         elif suffix := _suffix(head):
-            self._write(suffix, _pieces(source), self.most_bytes)
+            self._write(self._named(name, suffix), _pieces(source), self.most_bytes)
         else:
             raise UnusableError(f"{name} is neither DICOM, JPEG, PNG nor a zip of those.")
 
@@ -74,15 +76,22 @@ class Unpacked:
             suffix = _suffix(head)
             if suffix:
                 most = may_grow_to(member.compress_size)
-                self._write(suffix, _pieces(source, head), min(most, self.most_bytes))
+                path = self._named(member.filename, suffix)
+                self._write(path, _pieces(source, head), min(most, self.most_bytes))
 
-    def _write(self, suffix: str, pieces: Iterator[bytes], most: int) -> None:
-        """Write a file while it stays within its bounds, whatever headers say of its size."""
+    def _named(self, name: str, suffix: str) -> Path:
+        """Return the path of the next file, and note what it is called by whom it is from."""
         if self.files >= MEMBERS:
             raise UnusableError(f"At most {MEMBERS} files are taken.")
         self.files += 1
+        path = self.folder / f"{self.files:05d}{suffix}"
+        self.names[path.name] = name.replace("\\", "/").rpartition("/")[2][:_LONGEST_NAME]
+        return path
+
+    def _write(self, path: Path, pieces: Iterator[bytes], most: int) -> None:
+        """Write a file while it stays within its bounds, whatever headers say of its size."""
         written = 0
-        with (self.folder / f"{self.files:05d}{suffix}").open("wb") as target:
+        with path.open("wb") as target:
             for piece in pieces:
                 written += len(piece)
                 if written > most or self.size + written > self.most_bytes:

@@ -40,6 +40,9 @@ class WebSettings(Frozen):
         (), description="proxies whose X-Forwarded-For and -Proto are believed: addresses or networks"
     )
     open_metrics: bool = Field(False, description="let anybody read /metrics, without a token")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="other sites whose viewers may use REST and DICOMweb with a token, for example OHIF's"
+    )
     session_s: float = Field(43_200.0, gt=0, description="seconds after which a session ends in any case")
     session_idle_s: float = Field(1_800.0, gt=0, description="seconds without a request that end a session")
     token_days: int = Field(365, ge=1, description="longest life of an API token, in days")

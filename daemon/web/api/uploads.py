@@ -1,5 +1,6 @@
 """REST: files that are classified at once, beside all studies."""
 
+import json
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -32,6 +33,7 @@ from lungnode.errors import UnusableError
 api = router("uploads")
 FILES: Final = "files"  # below an upload's folder; the worker reads it
 HEATMAPS: Final = "heatmaps"
+NAMES: Final = "names.json"  # what the files were called, by our names
 _LOOK_S: Final = 0.05  # how often a request that waits looks
 _LONGEST_S: Final = 30
 _SPARE: Final = 1_000_000  # of a body beside its files
@@ -192,6 +194,7 @@ def _keep(node: WebNode, caller: Caller, files: Sequence[UploadFile]) -> str:
         _make(unpacked.folder)
         for file in files:
             unpacked.take((file.filename or "The file")[:100], file.file)
+        (folder / NAMES).write_text(json.dumps(unpacked.names))
         row = Upload(
             key=key,
             account_id=caller.account_id,
