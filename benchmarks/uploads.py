@@ -75,9 +75,10 @@ def upload(client: httpx.Client, name: str, content: bytes) -> dict[str, Any]:
     """Upload a file and wait for its answer; returns it with the seconds that it took."""
     start = time.perf_counter()
     answer = client.post("/api/v1/uploads?wait_s=30", files=[("files", (name, content))]).json()
-    if answer["state"] != "done" or not answer["result"]["items"][0]["slices"][0]["heatmap"]:
+    slices = [each for item in answer["result"].get("items", []) for each in item["slices"]]
+    heatmap = next((each["heatmap"] for each in slices if each["heatmap"]), None)
+    if answer["state"] != "done" or heatmap is None:
         raise SystemExit(f"The upload ended as {answer['state']}: {answer['reason']}")
-    heatmap = answer["result"]["items"][0]["slices"][0]["heatmap"]
     client.get(f"/api/v1/uploads/{answer['key']}/heatmaps/{heatmap}").raise_for_status()
     return answer | {"seconds": time.perf_counter() - start}
 

@@ -199,6 +199,19 @@ def test_a_viewer_of_another_site_is_let_in_by_name_and_without_cookies(web: Web
     assert "access-control-allow-origin" not in web.browser("viewer").get("/models", headers=asked).headers
 
 
+def test_a_body_is_held_to_a_megabyte_before_it_is_known_who_sends_it(web: Web) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    client = web.browser().client
+
+    answers = [
+        client.post("/sign-in", content=b"name=" + b"x" * 2_000_000, headers=form),
+        client.post("/sign-out", content=b"x" * 2_000_000, headers=form),
+        web.program("admin", "administer").post("/api/v1/accounts", content=b"x" * 2_000_000),
+    ]
+
+    assert [answer.status_code for answer in answers] == [413, 413, 413]
+
+
 def test_static_files_have_names_that_change_with_them_and_nothing_else_is_served(web: Web) -> None:
     browser = web.browser()
     page = browser.get("/sign-in").text

@@ -483,6 +483,18 @@ def test_a_request_that_breaks_off_keeps_what_was_whole_and_no_part(service: Ser
     assert OTHER in service.clerk.studies()
 
 
+def test_an_object_may_be_larger_than_any_other_body(service: Service) -> None:
+    ds, buffer = ct(2, OTHER), io.BytesIO()
+    ds.add_new(0x00090010, "LO", "TESTS")
+    ds.add_new(0x00091010, "OB", bytes(3_000_000))
+    write(ds, buffer)
+
+    with service.http("store") as http:
+        answer = http.post("/studies", **body([("application/dicom", buffer.getvalue())]))
+
+    assert answer.status_code == 200
+
+
 def test_the_senders_account_is_its_ae_title(service: Service) -> None:
     with service.http("store") as http:
         http.post("/studies", **body([("application/dicom", other_study())]))

@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from daemon.web import health, measuring, rendering, sign_in
 from daemon.web.alerts.watch import watch_until
 from daemon.web.api import API
+from daemon.web.api.common import BODY
 from daemon.web.dicomweb import DICOMWEB
 from daemon.web.guard import Guard
 from daemon.web.headers import SecurityHeaders
@@ -46,6 +47,7 @@ def make_app(node: WebNode) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
+        max_body_size=BODY,
     )
     app.state.node = node
     app.state.measures = measuring.Measures(node)

@@ -17,6 +17,7 @@ from db.session import reading
 PREFIX: Final = "/dicomweb"
 JSON: Final = "application/dicom+json"
 DICOM: Final = "application/dicom"
+_UNLIMITED: Final = 1 << 50
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 StudyUid = Annotated[str, Path(pattern=UID_PATTERN, max_length=64)]
 SeriesUid = Annotated[str, Path(pattern=UID_PATTERN, max_length=64)]
@@ -25,7 +26,8 @@ InstanceUid = Annotated[str, Path(pattern=UID_PATTERN, max_length=64)]
 
 def new_router() -> APIRouter:
     """Return a router of DICOMweb; its contract is PS3.18, so it is not in the OpenAPI document."""
-    return APIRouter(prefix=PREFIX, include_in_schema=False)
+    # Objects may have any size: they are written to the disk as they come, when it is known who sends them.
+    return APIRouter(prefix=PREFIX, include_in_schema=False, max_body_size=_UNLIMITED)
 
 
 def base_of(request: Request) -> str:
