@@ -1,6 +1,7 @@
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,25 @@ def test_nobody_else_can_claim_an_address(receiver: RunningReceiver) -> None:
 def test_without_a_listed_proxy_nothing_changes(tmp_path: Path) -> None:
     with running_receiver(tmp_path) as receiver:
         assert answer(receiver, associate_request()) == ASSOCIATE_AC
+
+
+def test_associations_are_counted_by_the_address_behind_the_proxy(tmp_path: Path) -> None:
+    limits = {"proxies": ["127.0.0.1/32"], "max_associations_per_address": 1}
+    with running_receiver(tmp_path, **limits) as receiver, ExitStack() as open_ones:
+
+        def answer_of(client: str) -> int:
+            peer = open_ones.enter_context(Peer(receiver.port))
+            peer.send(tcp4(client) + associate_request())
+            return peer.read_pdu()[0]
+
+        assert [answer_of(f"198.51.100.{host}") for host in (1, 2, 3)] == [ASSOCIATE_AC] * 3
+        assert answer_of("198.51.100.2") == ASSOCIATE_RJ
+
+
+def test_more_connections_than_one_address_may_have_come_through_a_proxy(tmp_path: Path) -> None:
+    limits = {"proxies": ["127.0.0.1/32"], "max_associations_per_address": 1}
+    with running_receiver(tmp_path, **limits) as receiver, ExitStack() as open_ones:
+        for _ in range(40):  # an address of its own has one, and 32 more
+            open_ones.enter_context(Peer(receiver.port))
+
+        assert answer(receiver, tcp4("198.51.100.7") + associate_request()) == ASSOCIATE_AC

@@ -141,6 +141,7 @@ class Association:
         self._transport.limit_total(self._node.settings.receiver.artim_s)
         if is_within(self._caller.address, self._node.settings.receiver.proxies):
             self._caller = Caller(read_client(self._transport) or self._caller.address)
+            self._node.seats.belong(self._place, self._caller.address)
         if self._certificates is not None:
             secured = secure(self._transport, self._certificates.context())
             self._transport = secured.transport

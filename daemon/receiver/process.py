@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from daemon.receiver.admission import is_within
 from daemon.receiver.alerts import Alerts
 from daemon.receiver.association import Association, Node
 from daemon.receiver.disk import Disk
@@ -85,7 +86,8 @@ class ReceiverProcess:
             logger.error("no connection can be taken: %s", error.strerror)  # noqa: TRY400 - one line
             time.sleep(0.1)  # out of descriptors: the connection would wake us again at once
             return
-        place = self._seats.enter(self._row, peer[0])
+        is_proxy = is_within(peer[0], self._node.settings.receiver.proxies)
+        place = self._seats.enter(self._row, peer[0], is_proxy=is_proxy)
         if place is None:
             self._tally.add({"connection_limit": 1})
             logger.warning("connection of %s closed: %d are open already", peer[0], sum(loads))

@@ -21,6 +21,7 @@ _SPARE: Final = 64  # connections beyond the associations: for rejections, probe
 _FREE: Final = 0
 _CONNECTION: Final = 1
 _ASSOCIATION: Final = 2
+_NOBODY: Final = 0
 _ADDRESS_BYTES: Final = 8
 _NETWORK_BYTES: Final = 8  # of an IPv6 address: a host has all addresses of a /64
 
@@ -63,17 +64,25 @@ class Seats:
         owners = bytes(self._owners)
         return [owners.count(process + 1) for process in range(self._processes)]
 
-    def enter(self, process: int, address: str) -> int | None:
-        """Take a place for a connection; None: there are too many, of this address or altogether."""
-        key = _key(address)
+    def enter(self, process: int, address: str, *, is_proxy: bool = False) -> int | None:
+        """Take a place for a connection; None: there are too many, of this address or altogether.
+
+        A proxy stands for many addresses: its connections are nobody's until `belong` says whose they are.
+        """
+        key = _NOBODY if is_proxy else _key(address)
         with self._locked():
             place = bytes(self._owners).find(_FREE)
-            if place < 0 or self._addresses.tolist().count(key) >= self._limits.connections_of_address:
+            same = 0 if is_proxy else self._addresses.tolist().count(key)
+            if place < 0 or same >= self._limits.connections_of_address:
                 return None
             self._owners[place] = process + 1
             self._kinds[place] = _CONNECTION
             self._addresses[place] = key
             return place
+
+    def belong(self, place: int, address: str) -> None:
+        """Let a connection of a proxy count as one of `address`."""
+        self._addresses[place] = _key(address)
 
     def leave(self, place: int) -> None:
         """Free a place."""
@@ -107,7 +116,7 @@ class Seats:
 
     def _free(self, place: int) -> None:
         self._owners[place] = self._kinds[place] = _FREE
-        self._addresses[place] = 0
+        self._addresses[place] = _NOBODY
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
