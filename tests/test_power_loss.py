@@ -184,3 +184,33 @@ def test_outputs_have_their_names_for_good_before_their_rows(tmp_path: Path) -> 
     # The new folders' own names first, from the top; after the renames the folder that has the files.
     assert [each for each in synced if not each.endswith(".dcm")][-3:] == ["outputs", place[:-2], place]
     assert renames[-1] < index(calls, "fsync", place, renames[0]) < committed
+
+
+_STOW: Final = """
+import os, sys
+from pathlib import Path
+from daemon.web.dicomweb.intake import Intake, Stored, identity_of
+from lungnode.settings import ReceiverSettings, Settings
+settings = Settings(data=Path(sys.argv[1]), receiver=ReceiverSettings(disk_reject_bytes=0))
+intake = Intake(settings, identity_of("gateway", "192.0.2.1", settings))
+for name in sys.argv[2:]:
+    intake.begin("application/dicom")
+    intake.append(Path(name).read_bytes())
+    intake.finish()
+    assert isinstance(intake.outcomes[-1], Stored)
+    os.write(1, b"counted as stored")
+"""
+
+
+def test_no_object_is_counted_as_stored_over_http_before_it_is_on_the_disk(tmp_path: Path) -> None:
+    study = phantom_study(tmp_path / "study", slices=2, size=64)
+
+    run_traced(_STOW, tmp_path, tmp_path / "data", *study.paths)
+
+    calls = next(calls for calls in map(calls_of, tmp_path.glob("trace.*")) if stored(calls))
+    for number in (1, 2):
+        start = index(calls, "fdatasync", f"{number:08d}.part")
+        steps = [call for call in calls[start:] if call.name != "write" or not call.names(".part", ".json")]
+        order = ["fdatasync", "rename", "fsync", *(["fsync"] if number == 1 else []), "write"]
+        assert [call.name for call in steps[: len(order)]] == order
+        assert steps[1].names(f"{number:08d}.dcm")

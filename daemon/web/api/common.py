@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from daemon.web.api.routing import ApiRoute
+from daemon.web.uids import UID_PATTERN
 from db.models import AnalysisState, Study, StudyState
 from db.paging import LIMIT, MOST, Found, Page
 from db.queries import get_study
@@ -21,8 +22,6 @@ from lungnode.errors import UnusableError
 PREFIX: Final = "/api/v1"
 BODY: Final = 1_000_000  # bytes of a JSON document
 T = TypeVar("T")
-# Source: PS3.5 9.1.
-UID_PATTERN: Final = r"^[0-9]+(\.[0-9]+)*$"
 Uid = Annotated[str, Path(pattern=UID_PATTERN, max_length=64, description="Study Instance UID")]
 SopUid = Annotated[str, Path(pattern=UID_PATTERN, max_length=64, description="SOP Instance UID")]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="its number")]

@@ -8,9 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from daemon.web.access import Caller
-from daemon.web.api.common import UID_PATTERN
 from daemon.web.audited import note_look
 from daemon.web.node import WebNode, node_of
+from daemon.web.uids import UID_PATTERN
 from db.objects import Scope, StoredObject, list_objects
 from db.session import reading
 
