@@ -1,5 +1,6 @@
 """Deliveries as a whole: which one is next, what becomes of one, and another try for what has ended badly."""
 
+from collections import Counter
 from collections.abc import Collection
 from datetime import datetime
 from typing import Final
@@ -108,6 +109,16 @@ def list_deliveries(session: Session, states: Collection[str] = (), limit: int =
     if states:
         query = query.where(Delivery.state.in_(states))
     return list(session.scalars(query))
+
+
+def delivery_states(session: Session, analyses: Collection[int]) -> dict[int, Counter[str]]:
+    """Count the deliveries of analyses by state."""
+    key = (Delivery.analysis_id, Delivery.state)
+    counted = select(*key, func.count()).where(Delivery.analysis_id.in_(analyses)).group_by(*key)
+    found: dict[int, Counter[str]] = {}
+    for analysis_id, state, count in session.execute(counted):
+        found.setdefault(analysis_id, Counter())[state] = count
+    return found
 
 
 def next_step(row: Delivery, max_attempts: int) -> str:

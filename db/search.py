@@ -4,7 +4,7 @@ Each filter and each order has an index, and a page is read from one of them; `b
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import Analysis, Instance, Study
-from db.paging import Found, Page, behind, cut
+from db.paging import LIMIT, Found, Page, behind, cut, encode
 from db.text_keys import search_key
 
 
@@ -73,6 +73,47 @@ def search_studies(
     keys: Sequence[Any] = session.execute(behind(_ordered(wanted, order), key, Study.id, page)).all()
     found = cut(keys, page)
     return Found(_with_rest(session, [row[1] for row in found.rows]), found.next)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Which page of a list: the first one, the one behind a place, or the one in front of a place."""
+
+    after: str = ""
+    before: str = ""
+    limit: int = LIMIT
+    descending: bool = True
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """A page, and the places of its neighbours; empty where there is none."""
+
+    rows: Sequence[StudyRow]
+    before: str
+    after: str
+
+
+def browse_studies(session: Session, wanted: Search, step: Step, order: Order = Order.CHANGED) -> Browsed:
+    """Return a page for somebody who may go on and back.
+
+    Raises:
+        UnusableError: The place is not one that was given out.
+    """
+    back = bool(step.before)
+    page = Page(step.before or step.after, step.limit, step.descending is not back)
+    found = search_studies(session, wanted, page, order)
+    if not back:
+        before = _place(found.rows[0], order) if step.after and found.rows else ""
+        return Browsed(found.rows, before, found.next)
+    if not found.next:  # nothing is in front of it: the first page, and a whole one
+        return browse_studies(session, wanted, replace(step, before="", after=""), order)
+    rows = list(reversed(found.rows))
+    return Browsed(rows, _place(rows[0], order), _place(rows[-1], order))
+
+
+def _place(row: StudyRow, order: Order) -> str:
+    return encode((getattr(row.study, _KEYS[order].key), row.study.id))
 
 
 def count_studies(session: Session, wanted: Search) -> int:

@@ -15,7 +15,7 @@ from tests.web import Browser, Web
 
 # Every route, and what it takes. A route that is not here fails the test.
 PUBLIC = {
-    "GET /static/{name:path}",
+    "GET /static/{version}/{name:path}",
     "GET /health/live",
     "GET /health/ready",
     "GET /health/live/{role}",
@@ -233,7 +233,7 @@ def test_static_files_have_names_that_change_with_them_and_nothing_else_is_serve
 def test_no_page_has_a_script_or_a_style_of_its_own() -> None:
     folder = Path("daemon/web/templates")
     for path in folder.rglob("*.html"):
-        text = path.read_text().replace('<script src="', "").replace("></script>", "")
+        text = re.sub(r'<script( type="module")? src="[^"]+"></script>', "", path.read_text())
         assert "<script" not in text, path
         assert "<style" not in text, path
         assert " style=" not in text, path
@@ -253,3 +253,18 @@ def test_what_goes_wrong_is_a_page_for_people_and_a_problem_for_programs(web: We
         "status": 404,
         "detail": "Not Found",
     }
+
+
+def test_a_page_that_renews_itself_keeps_no_session_alive(web: Web) -> None:
+    browser = web.browser("viewer")
+    for _ in range(4):
+        web.clock.pass_s(600)
+        poll = browser.get("/", headers={"Lungnode-Poll": "1"})
+
+    assert (poll.status_code, poll.headers["location"]) == (303, "/sign-in?next=%2F")
+
+
+def test_what_a_form_left_empty_is_not_in_the_address(web: Web) -> None:
+    answer = web.browser("viewer").get("/?patient=mull&verdict=&study_date_from=&model=")
+
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?patient=mull")

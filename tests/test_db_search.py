@@ -1,5 +1,7 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from itertools import chain, product
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from sqlalchemy import Engine, delete, event, select, update
 from benchmarks.generated import fill
 from db.models import Analysis, AnalysisState, Study
 from db.paging import Page
-from db.search import Order, Search, count_studies, search_studies, values_of
+from db.search import Order, Search, Step, browse_studies, count_studies, search_studies, values_of
 from db.session import open_engine, reading, transaction, upgrade
 from db.text_keys import search_key
 from lungnode.errors import UnusableError
@@ -253,3 +255,34 @@ def test_a_reader_waits_for_no_writer(database_url: str) -> None:
     with reading(engine) as session:
         assert session.scalars(select(Study)).all() == []
     engine.dispose()
+
+
+def test_who_goes_on_and_back_again_sees_the_same_pages(hospital: Engine) -> None:
+    for order, descending in product(Order, (True, False)):
+        whole = found(hospital, Search(), Page("", 9, descending), order)
+        pages: list[list[str]] = []
+        back: list[list[str]] = []
+        step = Step(limit=2, descending=descending)
+        with reading(hospital) as session:
+            while step.after or not pages:
+                seen = browse_studies(session, Search(), step, order)
+                pages.append([row.study.study_instance_uid for row in seen.rows])
+                step = replace(step, after=seen.after)
+            while seen.before:
+                seen = browse_studies(session, Search(), replace(step, before=seen.before), order)
+                back.append([row.study.study_instance_uid for row in seen.rows])
+
+        assert list(chain(*pages)) == whole
+        assert back == pages[-2::-1]
+
+
+def test_who_goes_back_to_the_beginning_sees_what_has_come_meanwhile(hospital: Engine) -> None:
+    with reading(hospital) as session:
+        second = browse_studies(session, Search(), Step(limit=2)).after
+        place = browse_studies(session, Search(), Step(after=second, limit=2)).before
+    add(hospital, "6")
+
+    with reading(hospital) as session:
+        seen = browse_studies(session, Search(), Step(before=place, limit=3))
+
+    assert ([row.study.study_instance_uid for row in seen.rows], seen.before) == (["6", "5", "4"], "")

@@ -18,6 +18,8 @@ from db.session import reading, transaction
 
 CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf_token"
+# Of a page that renews itself: nobody need be looking, so it keeps no session alive.
+POLL_HEADER: Final = "Lungnode-Poll"
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -56,7 +58,8 @@ def identify(request: Request) -> Caller | None:
     if scheme.lower() == "bearer":
         return _by_token(node, secret.strip(), address_of(request))
     cookie = request.cookies.get(cookie_name(request), "")
-    return _by_session(node, cookie, address_of(request)) if cookie else None
+    is_poll = POLL_HEADER in request.headers
+    return _by_session(node, cookie, address_of(request), is_poll=is_poll) if cookie else None
 
 
 def _by_token(node: WebNode, secret: str, address: str) -> Caller | None:
@@ -73,13 +76,13 @@ def _by_token(node: WebNode, secret: str, address: str) -> Caller | None:
     return Caller(account.id, account.name, account.role, granted, address)
 
 
-def _by_session(node: WebNode, secret: str, address: str) -> Caller | None:
+def _by_session(node: WebNode, secret: str, address: str, *, is_poll: bool) -> Caller | None:
     now = node.clock()
     with reading(node.engine) as session:
         row = accounts.find_session(session, secret, node.lifetime, now)
     if row is None:
         return None
-    if now - row.seen_at > accounts.SEEN:
+    if now - row.seen_at > accounts.SEEN and not is_poll:
         with transaction(node.engine) as session:
             accounts.note_session(session, row.digest, now)
     account = row.account

@@ -1,6 +1,8 @@
-"""Pages: Jinja templates with every value escaped, and static files whose names change with their content."""
+"""Pages: Jinja templates with every value escaped, and static files whose addresses tell their content.
 
-from collections.abc import Callable
+All static files share one version in their address, so that scripts can import each other by their names.
+"""
+
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -13,6 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
+from daemon.web import wording
+from daemon.web.node import node_of
 from lungnode import __version__
 
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
@@ -37,7 +41,13 @@ def render(
 ) -> Response:
     """Fill a template; it also knows `caller` (None when nobody is signed in), `path` and `static`."""
     caller = getattr(request.state, "caller", None)
-    known = {"caller": caller, "path": request.url.path, "version": __version__}
+    qualification = node_of(request).settings.analysis.qualification
+    known = {
+        "caller": caller,
+        "path": request.url.path,
+        "version": __version__,
+        "is_research": qualification == "RESEARCH",
+    }
     page = _environment().get_template(template).render(known | (values or {}))
     return HTMLResponse(page, status, headers)
 
@@ -48,42 +58,36 @@ def _environment() -> Environment:
         loader=PackageLoader("daemon.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.globals["static"] = static_name
+    environment.filters |= wording.FILTERS
     return environment
 
 
-def add_filter(name: str, function: Callable[..., Any]) -> None:
-    """Let templates use a function as a filter."""
-    _environment().filters[name] = function
-
-
 def static_name(name: str) -> str:
-    """Return the address of a static file; another content, another address."""
-    return f"/static/{_public_names()[name]}"
+    """Return the address of a static file; when one of them changes, all addresses do."""
+    version, paths = _static_files()
+    if name not in paths:
+        raise LookupError(f"There is no static file {name}.")
+    return f"/static/{version}/{name}"
 
 
 @cache
-def _public_names() -> dict[str, str]:
-    return {name: public for public, (name, _) in _static_files().items()}
-
-
-@cache
-def _static_files() -> dict[str, tuple[str, Path]]:
-    """Return name and path of each static file by its public name."""
+def _static_files() -> tuple[str, dict[str, Path]]:
+    """Return the version of all static files, and the path of each by its name."""
     folder = Path(str(files("daemon.web") / "static"))
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in _TYPES:
-            name = path.relative_to(folder).as_posix()
-            digest = sha256(path.read_bytes()).hexdigest()[:12]
-            found[f"{name.removesuffix(path.suffix)}.{digest}{path.suffix}"] = (name, path)
-    return found
+    paths = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in _TYPES
+    }
+    digests = (f"{name} {sha256(path.read_bytes()).hexdigest()}" for name, path in paths.items())
+    return sha256("\n".join(digests).encode()).hexdigest()[:12], paths
 
 
-@router.get("/static/{name:path}", name="static")
-def static(name: str) -> FileResponse:
+@router.get("/static/{version}/{name:path}", name="static")
+def static(version: str, name: str) -> FileResponse:
     """Return a static file; only what is in the table is ever looked for."""
-    found = _static_files().get(name)
-    if found is None:
+    current, paths = _static_files()
+    if version != current or name not in paths:
         raise HTTPException(404)
-    _, path = found
+    path = paths[name]
     return FileResponse(path, headers={"Cache-Control": _FOR_EVER}, media_type=_TYPES[path.suffix])

@@ -1,0 +1,118 @@
+"""A real browser on a web application: it notes what its console, a policy or the network complains of."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+
+from tests.web import PASSWORD
+
+CHROMIUM: Final = shutil.which("chromium") or ""
+_ARGUMENTS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+DESKTOP: Final = (1440, 900)
+PHONE: Final = (390, 844)
+_SERIOUS: Final = ("serious", "critical")
+_FAILED: Final = 400
+
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="Chromium is absent: apt install chromium")
+
+
+@dataclass
+class Tab:
+    """A page of a browser, and what was wrong with it."""
+
+    page: Page
+    base: str
+    wrong: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Listen."""
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        self.page.on("request", self._see)
+        self.page.on("response", self._answered)
+
+    def sign_in(self, name: str, password: str = PASSWORD) -> "Tab":
+        """Fill the form."""
+        self.page.goto(f"{self.base}/sign-in")
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(f"{self.base}/")
+        return self
+
+    def open(self, path: str) -> "Tab":
+        """Open a page and wait until it is quiet."""
+        self.page.goto(f"{self.base}{path}")
+        self.page.wait_for_load_state("networkidle")
+        return self
+
+    def check(self) -> None:
+        """See that nothing is wrong, for people who do not see or use no mouse as well."""
+        found = Axe().run(self.page).response["violations"]
+        bad = [f"{each['id']}: {_where(each)}" for each in found if each["impact"] in _SERIOUS]
+        assert (self.wrong, bad) == ([], [])
+
+    def show(self, folder: Path, name: str, *, whole: bool = False) -> None:
+        """Keep a picture of the page."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=folder / f"{name}.png", full_page=whole, animations="disabled")
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.wrong.append(f"{message.type}: {message.text}")
+
+    def _see(self, request: Request) -> None:
+        if not request.url.startswith((self.base, "blob:", "data:")):
+            self.wrong.append(f"another host was asked: {request.url}")
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= _FAILED:
+            self.wrong.append(f"{response.status}: {response.url}")
+
+
+def _where(violation: dict[str, Any]) -> list[Any]:
+    return [node["target"] for node in violation["nodes"]]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run Chromium while the block runs."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def tab(
+    browser: Browser, base: str, *, size: tuple[int, int] = DESKTOP, dark: bool = False, touch: bool = False
+) -> Iterator[Tab]:
+    """Open a tab of its own, without cookies, while the block runs."""
+    width, height = size
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        has_touch=touch,
+        is_mobile=touch,
+        timezone_id="Europe/Berlin",
+        reduced_motion="reduce",
+        accept_downloads=True,
+    )
+    context.set_default_timeout(30_000)
+    yield Tab(context.new_page(), base)
+    context.close()
