@@ -30,7 +30,7 @@ from lungnode.pixels import lung_gray
 from tests.nodes import command, lungnode, variables, wait_for
 
 SLICES: Final = 300
-ROUNDS: Final = 15
+ROUNDS: Final = 10
 BARS_S: Final = {"JPEG, idle": 1.0, "JPEG, beside analyses": 2.0, f"zip of {SLICES} slices": 10.0}
 SETTINGS: Final = {
     "LUNGNODE_WEB__ENABLED": "true",
@@ -158,7 +158,7 @@ def main() -> None:
         with node(folder / "data") as client:
             upload(client, "first.jpg", picture)
             good = report("JPEG, idle", [upload(client, "a.jpg", picture) for _ in range(ROUNDS)])
-            good &= report(f"zip of {SLICES} slices", [upload(client, "s.zip", archive) for _ in range(5)])
+            good &= report(f"zip of {SLICES} slices", [upload(client, "s.zip", archive) for _ in range(3)])
             with analyses(client, folder / "data", slices, folder / "sent") as ended:
                 before = ended()
                 busy = [upload(client, "b.jpg", picture) for _ in range(ROUNDS)]
