@@ -32,9 +32,9 @@ class Query:
     """A C-FIND that was sent."""
 
     sop_class_uid: str
-    identifier: bytes  # the encoded data set
+    identifier: bytes  # the encoded data set; it may name a patient
     transfer_syntax_uid: str
-    studies: tuple[str, ...] = ()  # Study Instance UIDs that it asked for
+    attributes: tuple[str, ...]  # keywords of what was asked for, without the values
 
 
 def record(session: Session, action: str, subject: str, now: datetime, **details: Any) -> None:
@@ -156,9 +156,10 @@ def record_sent(
     add(session, happened, study_things(session, uid, dict(sop_classes)), (receiver,), details | state)
 
 
-def record_query(session: Session, responder: Participant, query: Query, now: datetime) -> None:
-    """Note that we asked a peer, in the role of a destination, for something."""
-    us = events.program(Process("pull"), codes.SOURCE)
+def record_query(
+    session: Session, by: Participant, responder: Participant, query: Query, now: datetime
+) -> None:
+    """Note that somebody asked a peer, in the role of a destination, for something."""
     asked = Thing(
         "2",
         "3",
@@ -167,8 +168,9 @@ def record_query(session: Session, responder: Participant, query: Query, now: da
         query=b64encode(query.identifier).decode(),
         details={"TransferSyntax": query.transfer_syntax_uid},
     )
-    happened = Happening("peer queried", query.sop_class_uid, now, us)
-    add(session, happened, (asked,), (responder,), {"peer": responder.user, "studies": list(query.studies)})
+    who = replace(by, role=coded(codes.SOURCE))
+    happened = Happening("peer queried", query.sop_class_uid, now, who)
+    add(session, happened, (asked,), (responder,), {"peer": responder.user, "by": list(query.attributes)})
 
 
 def record_activity(session: Session, action: str, process: Process, ae_title: str, at: datetime) -> None:

@@ -1,11 +1,16 @@
+from base64 import b64decode
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import dcmread
 from pynetdicom import evt
+from pynetdicom.dsutils import decode
 
+from db.models import AuditEvent
+from db.session import open_engine, transaction, upgrade
 from lungnode.phantom import Patient, PhantomStudy, phantom_study
 from tests.command_line import CommandLine, Result
 from tests.query_peers import dcmtk_pacs, getting_pacs, stored
@@ -175,3 +180,21 @@ def test_what_could_not_be_sent_is_counted_and_fails_the_command(
     assert "Peer archive could not send all of it; its log may say why. Try again." in words.stderr
     (record,) = document.document["studies"]
     assert (document.returncode, record["completed"], record["failed"]) == (1, 1, 1)
+
+
+def test_a_question_is_in_the_audit_trail_as_it_was_sent(pull: Pull) -> None:
+    engine = open_engine(f"sqlite:///{pull.folder / 'data/lungnode.sqlite3'}")
+    upgrade(engine)
+
+    pull("--patient", "P-1")
+
+    with transaction(engine) as session:
+        (event,) = session.query(AuditEvent)
+    engine.dispose()
+    assert (event.action, event.details) == (
+        "peer queried",
+        {"peer": "PACS@127.0.0.1", "by": ["PatientID"]},
+    )
+    (asked,) = (event.draft or {})["things"]
+    identifier = decode(BytesIO(b64decode(asked["query"])), True, True)
+    assert (identifier.QueryRetrieveLevel, identifier.PatientID) == ("STUDY", "P-1")

@@ -10,12 +10,14 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from daemon.clerk.ask import source_named
+from daemon.pull.audited import note_query
 from daemon.pull.count import Counted, Held, count_images
 from daemon.pull.study import fetch_missing
 from db import inquiries
 from db.models import InquiryKind, InquiryState, Study
 from db.session import transaction
 from db.work import Claim, Retry, fail, finish
+from lungnode.audit.events import Process, program
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.scu.association import describe
 from lungnode.scu.find import StudyMatch, querying
@@ -82,7 +84,7 @@ class Asker:
             self._fail(task, known, f"{type(error).__name__}, {error}")
         else:
             self._tell(task, "")
-            self._finish(task, known, values)
+            self._finish(task, known, values, asked=peer)
 
     def _look(self, task: Task) -> _Known:
         with transaction(self._engine) as session:
@@ -123,9 +125,15 @@ class Asker:
         with querying(peer, peer.calling_ae_title or self._settings.receiver.ae_title) as query:
             return count_images(query, known.study, known.held, begun_only=peer.series == "begun")
 
-    def _finish(self, task: Task, known: _Known, values: dict[str, Any]) -> None:
+    def _finish(
+        self, task: Task, known: _Known, values: dict[str, Any], *, asked: Peer | None = None
+    ) -> None:
+        now = self._clock()
         with transaction(self._engine) as session:
-            finish(session, task.held, values | {"newest": known.newest, "finished_at": self._clock()})
+            done = finish(session, task.held, values | {"newest": known.newest, "finished_at": now})
+            if done and asked is not None:
+                keys = {"StudyInstanceUID": task.study_instance_uid}
+                note_query(session, program(Process("clerk")), asked, keys, now)
 
     def _fail(self, task: Task, known: _Known, reason: str) -> None:
         retry = Retry(self._settings.clerk.ask_attempts, _BACKOFF_S, _BACKOFF_MAX_S)

@@ -1,21 +1,24 @@
 """Commands: pull."""
 
 import json
+import logging
 import re
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from lungnode.cli import settings_of
-from lungnode.cli.studies import DATES
-from lungnode.errors import SettingsError, UnusableError
+from lungnode.cli.studies import DATES, open_database
+from lungnode.errors import LungnodeError, SettingsError, UnusableError
 from lungnode.settings import Peer, Settings
 
 if TYPE_CHECKING:
     from daemon.pull.study import Fetched
     from lungnode.scu.find import StudyMatch
 
+_LOG = logging.getLogger(__name__)
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 
 
@@ -41,6 +44,7 @@ def pull(  # noqa: PLR0913, PLR0917 - one parameter an option
     peer = peer_named(settings, source)
     keys = _keys(study, accession, patient, date)
     _check(peer, keys)
+    _note(settings, peer, keys)
     found = find_studies(peer, settings, keys)
     if not found:
         raise UnusableError(f"Peer {peer.name} has no study of this {' and '.join(keys)}.")
@@ -51,6 +55,19 @@ def pull(  # noqa: PLR0913, PLR0917 - one parameter an option
     _print_fetched(peer, fetched, as_json=as_json)
     if not all(each.is_whole for each in fetched):
         raise typer.Exit(1)
+
+
+def _note(settings: Settings, peer: Peer, keys: dict[str, str]) -> None:
+    """Let the audit trail know; a node that was never started has none, and fetches all the same."""
+    from daemon.pull.audited import note_query  # noqa: PLC0415 - when called
+    from db.session import transaction  # noqa: PLC0415 - when called
+    from lungnode.audit.events import account  # noqa: PLC0415 - when called
+
+    try:
+        with transaction(open_database(settings)) as session:
+            note_query(session, account(), peer, keys, datetime.now(UTC))
+    except LungnodeError as error:
+        _LOG.warning("the question is not in the audit trail: %s", error)
 
 
 def peer_named(settings: Settings, name: str) -> Peer:
