@@ -19,7 +19,7 @@ from db.models import AssociationRecord, AssociationStudy, AuditEvent, Delivery,
 from db.session import transaction
 from lungnode.audit import codes, events
 from lungnode.audit.events import About, Happening, Process, compose, event_of
-from lungnode.audit.message import Outcome, Participant, Thing, as_json, coded, patient, printable, study
+from lungnode.audit.message import Outcome, Participant, Thing, as_json, patient, printable, study
 from lungnode.errors import UnavailableError
 
 _ACTOR: Final = 255
@@ -56,7 +56,7 @@ def note(session: Session, happened: Happening, **details: Any) -> None:
     if event.code == codes.EXPORT:
         anonymized = details.get("deidentified")
         things = study_things(session, happened.subject, anonymized=anonymized)
-        happened = replace(happened, by=replace(happened.by, role=coded(codes.SOURCE)))
+        happened = replace(happened, by=replace(happened.by, role=codes.SOURCE))
         add(session, happened, things, (events.media(str(details.get("folder", ""))),), details)
         return
     things = study_things(session, happened.subject) if event.about is About.STUDY else ()
@@ -163,12 +163,12 @@ def record_query(
     asked = Thing(
         "2",
         "3",
-        coded(codes.SOP_CLASS_UID),
+        codes.SOP_CLASS_UID,
         query.sop_class_uid,
         query=b64encode(query.identifier).decode(),
         details={"TransferSyntax": query.transfer_syntax_uid},
     )
-    who = replace(by, role=coded(codes.SOURCE))
+    who = replace(by, role=codes.SOURCE)
     happened = Happening("peer queried", query.sop_class_uid, now, who)
     add(session, happened, (asked,), (responder,), {"peer": responder.user, "by": list(query.attributes)})
 

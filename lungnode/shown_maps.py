@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lungnode.durable import replaced
 from lungnode.errors import UnusableError
-from lungnode.heatmap import ClassMap
-from lungnode.pixels import Box
+from lungnode.gray import Box
 from lungnode.untrusted import untrusted
+
+if TYPE_CHECKING:
+    from lungnode.heatmap import ClassMap  # whoever only needs the file's name loads no SciPy
 
 MAPS_FILE: Final = "class-maps.npz"  # in the folder of a study's revision
 Levels = NDArray[np.uint8]  # shape (slices, rows, columns), activation 0 to 1 as 0 to 255
@@ -26,7 +28,7 @@ class ShownMaps:
     boxes: tuple[Box, ...]
 
 
-def write_maps(path: Path, class_maps: Sequence[ClassMap], boxes: Sequence[Box]) -> None:
+def write_maps(path: Path, class_maps: Sequence["ClassMap"], boxes: Sequence[Box]) -> None:
     """Write class maps, which share one shape, durably.
 
     Raises:

@@ -22,7 +22,6 @@ from lungnode.audit.message import (
     Source,
     Thing,
     as_json,
-    coded,
     encode,
     from_json,
 )
@@ -98,7 +97,7 @@ def message_of(action: str) -> Message:
         by = events.program(Process("clerk"), codes.APPLICATION)
     if event.code == codes.QUERY:
         details = {"TransferSyntax": "1.2.840.10008.1.2"}
-        uid = coded(codes.SOP_CLASS_UID)
+        uid = codes.SOP_CLASS_UID
         things = (Thing("2", "3", uid, "1.2.840.10008.5.1.4.1.2.2.1", query="CAA=", details=details),)
     return compose(Happening(action, "10.0.0.1", NOON, by), things, others)
 

@@ -7,10 +7,11 @@ from pydicom.sr.coding import Code
 from lungnode import codes
 from lungnode.audit import codes as audit_codes
 
-OURS = {
-    name: value
-    for name, value in (*vars(codes).items(), *vars(audit_codes).items())
-    if isinstance(value, Code)
+OURS = {name: value for name, value in vars(codes).items() if isinstance(value, Code)}
+OURS |= {
+    name: Code(value.value, value.scheme, value.meaning)
+    for name, value in vars(audit_codes).items()
+    if isinstance(value, audit_codes.Code)
 }
 # Not in pydicom's copy: SNOMED CT and UCUM are larger than what PS3.16 lists, and the RFCs are not in it.
 LITERAL = {

@@ -1,8 +1,17 @@
 """Coded concepts of audit messages; a test checks each against pydicom's copy of PS3.16."""
 
+from dataclasses import dataclass
 from typing import Final
 
-from pydicom.sr.coding import Code
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept; pydicom's own would load its whole dictionary into every program."""
+
+    value: str
+    scheme: str
+    meaning: str
+
 
 # What only Lungnode knows has codes of our own. Source: PS3.16 8, designators that begin with 99 are private.
 OWN: Final = "99LUNGNODE"

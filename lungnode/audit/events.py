@@ -14,10 +14,9 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
-from pydicom.sr.coding import Code
-
 from lungnode.audit import codes
-from lungnode.audit.message import Action, Message, Outcome, Participant, Thing, coded
+from lungnode.audit.codes import Code
+from lungnode.audit.message import Action, Message, Outcome, Participant, Thing
 
 
 class About(Enum):
@@ -126,13 +125,13 @@ def compose(happened: Happening, things: Sequence[Thing], others: Sequence[Parti
     """
     event = event_of(happened.action)
     return Message(
-        event=coded(event.code),
+        event=event.code,
         action=event.action,
         at=happened.at,
         participants=(happened.by, *others),
         things=tuple(things) or _things(event, happened),
         outcome=happened.outcome,
-        types=(coded(event.kind),) if event.kind else (),
+        types=(event.kind,) if event.kind else (),
         description=happened.description if happened.outcome else "",
     )
 
@@ -144,7 +143,7 @@ def _things(event: Event, happened: Happening) -> tuple[Thing, ...]:
     is_alert = event.code == codes.SECURITY_ALERT
     details = {"Alert Description": happened.description or happened.action} if is_alert else {}
     kind, name = _ID_TYPES[event.about], "Security Audit Log" if event.about is About.LOG else ""
-    return (Thing("2", "13", coded(kind), happened.subject, name, details=details),)
+    return (Thing("2", "13", kind, happened.subject, name, details=details),)
 
 
 _ID_TYPES: Final = {
@@ -207,19 +206,19 @@ def program(
 ) -> Participant:
     """Return one of our programs, as `ps` names it."""
     user, name = f"{process.number}@{process.host}", f"lungnode {process.program}"
-    kind, titles = coded(role) if role else None, (ae_title,) if ae_title else ()
-    return Participant(user, is_requestor, kind, titles, name, process.host)
+    titles = (ae_title,) if ae_title else ()
+    return Participant(user, is_requestor, role, titles, name, process.host)
 
 
 def peer(ae_title: str, address: str, role: Code | None = None, *, is_requestor: bool = False) -> Participant:
     """Return a peer's application entity; its title and address may be unknown."""
     user = f"{ae_title or 'unknown'}@{address or 'unknown'}"
-    kind, titles = coded(role) if role else None, (ae_title,) if ae_title else ()
-    return Participant(user, is_requestor, kind, titles, address=address)
+    titles = (ae_title,) if ae_title else ()
+    return Participant(user, is_requestor, role, titles, address=address)
 
 
 def media(folder: str) -> Participant:
     """Return a folder that data was exported to. Source: PS3.15 A.5.3.4, Media."""
-    role, kind = coded(codes.DESTINATION_MEDIA), coded(codes.URI_MEDIA)
+    role, kind = codes.DESTINATION_MEDIA, codes.URI_MEDIA
     host = socket.gethostname()
     return Participant(f"file://{folder}", role=role, address=host, media=kind)

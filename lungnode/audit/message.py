@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from pydantic import TypeAdapter
-from pydicom.sr.coding import Code
 
 from lungnode.audit import codes
+from lungnode.audit.codes import Code
 
 PatientLevel = Literal["none", "id", "name"]
 
@@ -36,30 +36,16 @@ class Outcome(IntEnum):
 
 
 @dataclass(frozen=True)
-class Coded:
-    """A code, its scheme and its meaning."""
-
-    value: str
-    scheme: str
-    meaning: str
-
-
-def coded(code: Code) -> Coded:
-    """Return a code of `lungnode.audit.codes` as messages keep it."""
-    return Coded(code.value, code.scheme_designator, code.meaning)
-
-
-@dataclass(frozen=True)
 class Participant:
     """ActiveParticipant: a person or a program that took part."""
 
     user: str
     is_requestor: bool = False
-    role: Coded | None = None
+    role: Code | None = None
     ae_titles: tuple[str, ...] = ()
     name: str = ""
     address: str = ""  # an IP address or a host name
-    media: Coded | None = None
+    media: Code | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +54,7 @@ class Thing:
 
     type_code: str  # 1 person, 2 system object
     role: str  # 1 patient, 3 report, 13 security resource, ...
-    id_type: Coded
+    id_type: Code
     id: str
     name: str = ""
     query: str = ""  # instead of a name: an encoded data set in base64
@@ -81,13 +67,13 @@ class Thing:
 class Message:
     """AuditMessage, without the node that reports it."""
 
-    event: Coded
+    event: Code
     action: Action
     at: datetime
     participants: tuple[Participant, ...]
     things: tuple[Thing, ...] = ()
     outcome: Outcome = Outcome.SUCCESS
-    types: tuple[Coded, ...] = ()
+    types: tuple[Code, ...] = ()
     description: str = ""  # of the outcome
 
 
@@ -128,13 +114,13 @@ def study(
     study_instance_uid: str, sop_classes: dict[str, int] | None = None, *, anonymized: bool | None = None
 ) -> Thing:
     """Return a study, with the number of its instances by SOP class where that is known."""
-    kind = coded(codes.STUDY_INSTANCE_UID)
+    kind = codes.STUDY_INSTANCE_UID
     return Thing("2", "3", kind, study_instance_uid, sop_classes=sop_classes or {}, anonymized=anonymized)
 
 
 def patient(patient_id: str, name: str = "") -> Thing:
     """Return a patient."""
-    return Thing("1", "1", coded(codes.PATIENT_NUMBER), patient_id, name)
+    return Thing("1", "1", codes.PATIENT_NUMBER, patient_id, name)
 
 
 def encode(message: Message, source: Source) -> str:
@@ -220,13 +206,13 @@ def _add_description(element: Element, thing: Thing) -> None:
         SubElement(description, "Anonymized").text = "true" if thing.anonymized else "false"
 
 
-def _add_code(element: Element, name: str, code: Coded) -> None:
+def _add_code(element: Element, name: str, code: Code) -> None:
     told = {"csd-code": code.value, "codeSystemName": code.scheme, "originalText": code.meaning}
     SubElement(element, name, _clean(told))
 
 
 def _is_patient(thing: Thing) -> bool:
-    return thing.id_type == coded(codes.PATIENT_NUMBER)
+    return thing.id_type == codes.PATIENT_NUMBER
 
 
 def _is_ip_address(text: str) -> bool:
