@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -282,3 +284,9 @@ def test_a_quarantined_file_of_a_longer_uid_stays(node: ClerkNode) -> None:
     assert kept == {f"q{OTHER}-00000001.dcm", "longer-00000001.dcm"}
     described = json.loads((node.settings.quarantine / "longer-00000001.json").read_text())
     assert described["path"] == "longer-00000001.dcm"
+
+
+def test_deleting_a_study_loads_nothing_that_trains() -> None:
+    program = "import sys, lungnode.cli._erasure; sys.exit('tensorflow' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0

@@ -28,9 +28,9 @@ from lungnode.recipe import Recipe, problem, read_recipe, save_recipe
 from trainer.checkpoint import EpochRecord
 from trainer.manifest import read_manifest, write_manifest
 from trainer.relocation import relocate
+from trainer.run_names import LOCK_FILE, SAMPLES_FILE
 from trainer.samples import Sample
 
-SAMPLES_FILE: Final = "samples.csv"
 HISTORY_FILE: Final = "history.csv"
 LICENSES: Final = "*.LICENSE.txt"  # beside a file of initial weights; they travel with what derives from it
 
@@ -118,17 +118,6 @@ class RunFolder:
         with replaced(self.path / HISTORY_FILE) as file:
             file.write(text.getvalue().encode())
 
-    def is_busy(self) -> bool:
-        """Tell whether another program trains here now."""
-        try:
-            with (self.path / "state" / "lock").open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            return False
-        return False
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run while the block works on it; the kernel drops the lock with the process.
@@ -139,7 +128,7 @@ class RunFolder:
         """
         if not self.first_weights.exists():
             raise UnusableError(f"{self.path} cannot be taken up: its {self.first_weights.name} is gone.")
-        with (self.path / "state" / "lock").open("a") as lock:
+        with (self.path / LOCK_FILE).open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

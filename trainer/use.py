@@ -1,5 +1,6 @@
 """Where a study of the archive was used: in the cache, and in the lists of runs."""
 
+import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 from lungnode.errors import LungnodeError
 from trainer.archive import SOURCE
 from trainer.cache import DONE_FILE, CachedStudy
-from trainer.run_folder import RunFolder
+from trainer.manifest import read_manifest
+from trainer.run_names import LOCK_FILE, SAMPLES_FILE
 from trainer.samples import Sample
 
 
@@ -31,13 +33,12 @@ def use_of(study_instance_uid: str, cache: Path, runs: Path) -> Use:
     contents = set(_cached(study_instance_uid, cache))
     found, busy = [], []
     for path in sorted(path for path in runs.glob("*") if path.is_dir()):
-        run = RunFolder(path)
-        samples = [sample for sample in _samples(run) if _is_of(sample, study_instance_uid)]
+        samples = [sample for sample in _samples(path) if _is_of(sample, study_instance_uid)]
         if not samples:
             continue
         contents.update(sample.digest for sample in samples if sample.digest)
         found.append(path.name)
-        if run.is_busy():
+        if _is_busy(path):
             busy.append(path.name)
     return Use(frozenset(contents), tuple(found), tuple(busy))
 
@@ -51,9 +52,20 @@ def _cached(study_instance_uid: str, cache: Path) -> Iterator[str]:
         yield from (each.sha256 for each in study.slices)
 
 
-def _samples(run: RunFolder) -> list[Sample]:
+def _is_busy(run: Path) -> bool:
     try:
-        return run.samples()
+        with (run / LOCK_FILE).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _samples(run: Path) -> list[Sample]:
+    try:
+        return read_manifest(run / SAMPLES_FILE)
     except LungnodeError:
         return []
 
