@@ -43,9 +43,10 @@ class Trash:
         """Return where a file of it lay."""
         return self.root / self.name / file.relative_to(self.path)
 
-    def empty(self) -> None:
-        """Delete it; a repeat does nothing, and so does the loser of two who do it at once."""
+    def empty(self) -> bool:
+        """Delete it, and tell whether it is gone; who loses against another that does the same goes on."""
         shutil.rmtree(self.path, ignore_errors=True)
+        return not self.path.exists()
 
 
 def roots(settings: Settings) -> Iterator[Path]:

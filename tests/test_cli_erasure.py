@@ -34,7 +34,7 @@ from db.session import open_engine, transaction, upgrade
 from lungnode.cli._erasure import erase
 from lungnode.deidentify.linkage import Linkage
 from lungnode.deidentify.pseudonyms import open_pseudonyms
-from lungnode.errors import UnusableError
+from lungnode.errors import UnavailableError, UnusableError
 from lungnode.settings import Settings
 from tests.command_line import CommandLine, Result
 from tests.retaining import KilledError, change, files, killed_at_file_step, settle, sweep
@@ -290,3 +290,19 @@ def test_deleting_a_study_loads_nothing_that_trains() -> None:
     program = "import sys, lungnode.cli._erasure; sys.exit('tensorflow' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+def test_a_file_that_cannot_be_deleted_is_told_and_the_same_command_goes_on(node: ClerkNode) -> None:
+    held = node.settings.archive / STUDY / "held"
+    held.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(held)], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("only root can mount")
+
+    with pytest.raises(UnavailableError, match="its files cannot be deleted"):
+        erase(node.settings, node.engine, STUDY, NOON, force=False)
+
+    (moved,) = node.settings.archive.glob(f".trash/{STUDY}.*/held")
+    subprocess.run(["umount", str(moved)], check=True)
+    erase(node.settings, node.engine, STUDY, NOON, force=False)
+    assert traces(node, STUDY) == []

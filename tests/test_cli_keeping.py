@@ -83,6 +83,8 @@ def test_a_study_without_files_says_so_and_is_neither_exported_nor_analysed_nor_
     assert shown["files_deleted_at"] == node.clock().isoformat()
     assert "files deleted by     retention: no new instance for 30 days" in page
     assert "Revision 1: done, positive" in page
+    rule = lungnode("check", "--study", STUDY).stderr
+    assert rule == f"lungnode: No file of study {STUDY} is left (retention: no new instance for 30 days).\n"
     for arguments in (("export", STUDY, str(tmp_path / "out")), ("reanalyse", STUDY), ("hold", STUDY, "x")):
         refusal = lungnode("studies", *arguments)
         assert refusal.returncode == 1

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event
 
-from db.models import Disposition, Instance, Quarantined
+from db.models import Correction, Disposition, Instance, Quarantined, Withdrawal
 from db.session import open_engine, upgrade
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
+from tests.rejecting import note
 from tests.spooling import ClerkNode, ct, slices
 
 
@@ -43,12 +44,15 @@ def fill(node: ClerkNode) -> None:
     bad = node.sender("a2").send(ct(4))
     bad.put(lambda path: path.write_text("no DICOM"))
     bad.release()
+    node.sender("a3").send(note("113001", [ct(3)]), ct(5, PatientID="4712")).release()
 
 
 def state(node: ClerkNode) -> tuple[object, ...]:
     instances = Counter((row.sop_instance_uid, row.disposition) for row in node.rows(Instance))
     quarantined = sorted(row.path for row in node.rows(Quarantined))
-    return instances, quarantined, sorted(node.archived().values())
+    withdrawn = sorted(row.sop_instance_uid for row in node.rows(Withdrawal))
+    corrected = [row.attributes for row in node.rows(Correction)]
+    return instances, quarantined, withdrawn, corrected, sorted(node.archived().values())
 
 
 @pytest.mark.parametrize("step", ["begin", "commit"])
@@ -128,7 +132,7 @@ def test_a_locked_database_costs_time_and_nothing_else(tmp_path: Path) -> None:
     other.execute("ROLLBACK")
     other.close()
     node.clerk.round()
-    assert len(node.rows(Instance)) == 5
+    assert len(node.rows(Instance)) == 7
     engine.dispose()
 
 

@@ -20,7 +20,7 @@ from lungnode.rejection import Note, read_note
 from lungnode.rules import DEFAULT_RULE, first_match
 from lungnode.settings import Rule, Settings
 
-_MAX_BYTES: Final = 64_000_000  # of a document of which each reference takes some 150
+_MAX_BYTES: Final = 16_000_000  # of a document of which each reference takes some 150
 _log = logging.getLogger(__name__)
 
 

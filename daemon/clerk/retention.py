@@ -33,7 +33,7 @@ class Retention:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
-        self._told: set[str] = set()  # studies that are kept for files of which the index knows nothing
+        self._told: set[str] = set()  # studies of which something was logged that need not be said again
 
     def sweep(self, now: datetime) -> list[str]:
         """Finish what was begun, then delete what is due; returns the studies whose files are gone.
@@ -56,7 +56,7 @@ class Retention:
             with writing_to(root):
                 for trash in trash_of(root):
                     self._put_back(trash)
-                    trash.empty()
+                    self._empty(trash)
 
     def _delete(self, due: Due, now: datetime) -> bool:
         with writing_to(self._settings.data), transaction(self._engine) as session:
@@ -71,8 +71,13 @@ class Retention:
             mark_deleted(session, due, now)
         _log.info("deleted the files of study %s (%s)", due.study_instance_uid, due.why)
         for trash in thrown:
-            trash.empty()
+            self._empty(trash)
         return True
+
+    def _empty(self, trash: Trash) -> None:
+        if not trash.empty() and trash.name not in self._told:
+            _log.error("%s cannot be deleted; see who holds its files", trash.path)
+            self._told.add(trash.name)
 
     def _has_strangers(self, session: Session, due: Due) -> bool:
         """Tell whether the study's folder holds what the index lacks: nobody has looked at it yet."""

@@ -4,6 +4,7 @@ Order: the rows go and the folders leave their places in one transaction, which 
 then that is done, and the note goes. Killed at any point, the same command goes on.
 """
 
+import errno
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -85,8 +86,8 @@ def _begin(settings: Settings, engine: Engine, uid: str, now: datetime, use: Use
 def _finish(settings: Settings, engine: Engine, uid: str, use: Use) -> Erased:
     for root in roots(settings):
         for trash in trash_of(root):
-            if trash.name == uid:
-                trash.empty()
+            if trash.name == uid and not trash.empty():
+                raise OSError(errno.EBUSY, "its files cannot be deleted", str(trash.path))
     with transaction(engine) as session:
         begun = pending_erasure(session, uid)
         contents = list(begun.contents) if begun else []

@@ -88,8 +88,11 @@ def _first_file(settings: Settings, study: str) -> tuple[Path, str, str | None]:
         row = session.scalar(select(Study).where(Study.study_instance_uid == study))
         if row is None:
             raise UnusableError(f"There is no study {study}, and no such file.")
-        first = select(Instance.path).where(Instance.study_id == row.id).order_by(Instance.id).limit(1)
-        return settings.archive / str(session.scalar(first)), row.address, row.rule
+        there = (Instance.study_id == row.id, Instance.deleted_at.is_(None))
+        first = session.scalar(select(Instance.path).where(*there).order_by(Instance.id).limit(1))
+        if first is None:
+            raise UnusableError(f"No file of study {study} is left ({row.files_deleted_by or 'none came'}).")
+        return settings.archive / first, row.address, row.rule
 
 
 def _tell_rule(found: dict[str, Any], *, as_json: bool) -> None:

@@ -50,7 +50,7 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
     accession: Annotated[str, typer.Option(help="Accession Number.")] = "",
     date: Annotated[str, typer.Option(help="Study Date YYYYMMDD, or a range: 20260101-20260131.")] = "",
     sender: Annotated[str, typer.Option(help="Calling AE title.")] = "",
-    state: Annotated[str, typer.Option(help="receiving or complete.")] = "",
+    state: Annotated[str, typer.Option(help="receiving, complete or withdrawn.")] = "",
     verdict: Annotated[str, typer.Option(help="Verdict of the last analysis.")] = "",
     quarantined: Annotated[
         bool, typer.Option("--quarantined", help="List files that cannot be indexed instead.")
