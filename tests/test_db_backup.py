@@ -2,6 +2,7 @@ import json
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -47,6 +48,7 @@ from db.work import Work
 from lungnode.deidentify.pseudonyms import open_pseudonyms
 from lungnode.digest import file_digest
 from lungnode.errors import UnavailableError, UnusableError
+from lungnode.settings import Settings
 from tests.backing_up import BackedUp, nothing
 from tests.spooling import NOON, ClerkNode, slices
 
@@ -55,10 +57,23 @@ LATER = NOON + timedelta(days=30)
 
 @pytest.fixture
 def node(clerk_node: ClerkNode, tmp_path: Path) -> BackedUp:
-    """A node with an archived study, and one that waits in the spool."""
-    clerk_node.receive(*slices(range(1, 6)), name="a1")
-    clerk_node.sender("a2").send(*slices(range(1, 4), "1.2.3")).release()
-    return BackedUp(clerk_node, tmp_path / "backups")
+    """A node with an archived study, and one that waits in the spool, on SQLite and on PostgreSQL."""
+    return filled(clerk_node, tmp_path)
+
+
+@pytest.fixture
+def file_node(tmp_path: Path, empty_sqlite: Path) -> Iterator[BackedUp]:
+    """The same on SQLite alone, for what has to do with files and not with databases."""
+    shutil.copy(empty_sqlite, tmp_path / "lungnode.sqlite3")
+    engine = open_engine(f"sqlite:///{tmp_path}/lungnode.sqlite3")
+    yield filled(ClerkNode(engine, Settings(data=tmp_path / "data")), tmp_path)
+    engine.dispose()
+
+
+def filled(clerk: ClerkNode, folder: Path) -> BackedUp:
+    clerk.receive(*slices(range(1, 6)), name="a1")
+    clerk.sender("a2").send(*slices(range(1, 4), "1.2.3")).release()
+    return BackedUp(clerk, folder / "backups")
 
 
 def make_first_tables(engine: Engine) -> None:
@@ -89,8 +104,8 @@ def test_what_was_archived_and_what_waits_comes_back_and_goes_on(node: BackedUp,
         }
 
 
-def test_the_list_of_digests_is_one_that_sha256sum_checks(node: BackedUp) -> None:
-    backup = node.back_up()
+def test_the_list_of_digests_is_one_that_sha256sum_checks(file_node: BackedUp) -> None:
+    backup = file_node.back_up()
 
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict", SUMS_FILE],
@@ -124,10 +139,10 @@ def test_a_list_that_is_damaged_or_leads_out_of_the_backup_is_refused(tmp_path: 
         list(read_sums(tmp_path / SUMS_FILE))
 
 
-def test_a_second_backup_copies_only_what_is_new(node: BackedUp) -> None:
-    first = node.back_up()
-    node.clerk.clerk.round()
-    second = node.back_up()
+def test_a_second_backup_copies_only_what_is_new(file_node: BackedUp) -> None:
+    first = file_node.back_up()
+    file_node.clerk.clerk.round()
+    second = file_node.back_up()
 
     shared = {
         p
@@ -139,12 +154,14 @@ def test_a_second_backup_copies_only_what_is_new(node: BackedUp) -> None:
     assert wrong(first) == wrong(second) == []
 
 
-def test_a_file_that_changed_is_copied_anew_and_the_older_backup_keeps_what_it_had(node: BackedUp) -> None:
-    (node.data / "runs").mkdir()
-    (node.data / "runs/history.csv").write_text("1\n")
-    first = node.back_up()
-    (node.data / "runs/history.csv").write_text("1\n2\n")
-    second = node.back_up()
+def test_a_file_that_changed_is_copied_anew_and_the_older_backup_keeps_what_it_had(
+    file_node: BackedUp,
+) -> None:
+    (file_node.data / "runs").mkdir()
+    (file_node.data / "runs/history.csv").write_text("1\n")
+    first = file_node.back_up()
+    (file_node.data / "runs/history.csv").write_text("1\n2\n")
+    second = file_node.back_up()
 
     assert (first / DATA / "runs/history.csv").read_text() == "1\n"
     assert (second / DATA / "runs/history.csv").read_text() == "1\n2\n"
@@ -200,13 +217,13 @@ def test_what_is_deleted_while_a_backup_runs_is_not_in_it(node: BackedUp) -> Non
     assert (read_record(backup).absent, wrong(backup)) == ((), [])
 
 
-def test_files_that_the_node_has_lost_or_changed_are_named(node: BackedUp) -> None:
-    folder = node.clerk.settings.archive / "1.2.840.99999.1"
+def test_files_that_the_node_has_lost_or_changed_are_named(file_node: BackedUp) -> None:
+    folder = file_node.clerk.settings.archive / "1.2.840.99999.1"
     lost, changed = sorted(folder.iterdir())[:2]
     lost.unlink()
     changed.write_bytes(b"something else")
 
-    record = read_record(node.back_up())
+    record = read_record(file_node.back_up())
 
     assert record.absent == (f"archive/1.2.840.99999.1/{lost.name}",)
     assert record.changed == (f"archive/1.2.840.99999.1/{changed.name}",)
@@ -246,11 +263,11 @@ def test_labels_test_sets_models_secrets_and_quarantine_come_back(node: BackedUp
         assert open_pseudonyms(restored.settings.data).uid("1.2.3") == pseudonym
 
 
-def test_only_its_owner_can_enter_a_backup(node: BackedUp) -> None:
-    assert stat.S_IMODE(node.back_up().stat().st_mode) == 0o700
+def test_only_its_owner_can_enter_a_backup(file_node: BackedUp) -> None:
+    assert stat.S_IMODE(file_node.back_up().stat().st_mode) == 0o700
 
 
-def test_what_is_made_again_or_means_nothing_later_is_left_out(node: BackedUp) -> None:
+def test_what_is_made_again_or_means_nothing_later_is_left_out(file_node: BackedUp) -> None:
     for name in (
         "cache/studies/x",
         "outputs/staging/1-a/x.dcm",
@@ -260,10 +277,10 @@ def test_what_is_made_again_or_means_nothing_later_is_left_out(node: BackedUp) -
         "lock",
         "x.part",
     ):
-        (node.data / name).parent.mkdir(parents=True, exist_ok=True)
-        (node.data / name).touch()
+        (file_node.data / name).parent.mkdir(parents=True, exist_ok=True)
+        (file_node.data / name).touch()
 
-    kept = {path.partition("/")[0] for path in files(node.back_up() / DATA)}
+    kept = {path.partition("/")[0] for path in files(file_node.back_up() / DATA)}
 
     assert kept == {"archive", "spool"}
 
@@ -294,27 +311,29 @@ def test_every_kind_of_work_begins_again() -> None:
     assert {id(work) for work in kinds} == {id(work) for work in RELEASED}
 
 
-def test_an_upload_that_is_kept_comes_back_and_another_one_does_not(node: BackedUp, tmp_path: Path) -> None:
-    with transaction(node.clerk.engine) as session:
+def test_an_upload_that_is_kept_comes_back_and_another_one_does_not(
+    file_node: BackedUp, tmp_path: Path
+) -> None:
+    with transaction(file_node.clerk.engine) as session:
         account = models.Account(name="reader", role="reader", created_at=NOON)
         session.add(account)
         session.flush()
         for key, expires_at in (("kept", None), ("short", LATER)):
             facts = {"name": "a.png", "files": 1, "size": 1, "due_at": NOON, "created_at": NOON}
             session.add(models.Upload(key=key, account_id=account.id, expires_at=expires_at, **facts))
-            (node.data / "uploads" / key / "heatmaps").mkdir(parents=True)
-            (node.data / "uploads" / key / "heatmaps/1.png").write_bytes(b"x")
+            (file_node.data / "uploads" / key / "heatmaps").mkdir(parents=True)
+            (file_node.data / "uploads" / key / "heatmaps/1.png").write_bytes(b"x")
 
-    with node.restored(node.back_up(), tmp_path / "new") as (restored, _):
+    with file_node.restored(file_node.back_up(), tmp_path / "new") as (restored, _):
         found = files(restored.settings.uploads)
 
     assert found == {"kept/heatmaps/1.png"}
 
 
 def test_a_damaged_or_missing_file_is_named_and_all_others_are_restored(
-    node: BackedUp, tmp_path: Path
+    file_node: BackedUp, tmp_path: Path
 ) -> None:
-    backup = node.back_up()
+    backup = file_node.back_up()
     damaged, missing, *_ = sorted((backup / DATA / "archive").rglob("*.dcm"))
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
@@ -327,7 +346,7 @@ def test_a_damaged_or_missing_file_is_named_and_all_others_are_restored(
     ]
 
     assert wrong(backup) == told
-    with node.restored(backup, tmp_path / "new") as (restored, found):
+    with file_node.restored(backup, tmp_path / "new") as (restored, found):
         assert found.damaged == told
         assert len(found.absent) == 2
         assert len(restored.archived()) == 3
@@ -407,59 +426,59 @@ def test_a_database_with_tables_is_refused(node: BackedUp, tmp_path: Path) -> No
         )
 
 
-def test_a_backup_of_a_newer_version_is_refused(node: BackedUp, tmp_path: Path) -> None:
-    backup = node.back_up()
+def test_a_backup_of_a_newer_version_is_refused(file_node: BackedUp, tmp_path: Path) -> None:
+    backup = file_node.back_up()
     record = json.loads((backup / RECORD_FILE).read_text())
     (backup / RECORD_FILE).write_text(json.dumps(record | {"revision": "9999", "lungnode": "9.0"}))
 
     with (
         pytest.raises(UnusableError, match=r"Lungnode 9\.0, which is newer"),
-        node.restored(backup, tmp_path / "new"),
+        file_node.restored(backup, tmp_path / "new"),
     ):
         pass
 
 
-def test_a_backup_that_was_cut_short_is_none_and_is_cleared_away(node: BackedUp) -> None:
+def test_a_backup_that_was_cut_short_is_none_and_is_cleared_away(file_node: BackedUp) -> None:
     def fail(done: int) -> None:
         if done == 3:
             raise OSError(28, "No space left on device", "x")
 
     with pytest.raises(UnavailableError, match="No space left on device"):
-        node.back_up(fail)
-    assert len(list(node.folder.glob("*.part"))) == 1
+        file_node.back_up(fail)
+    assert len(list(file_node.folder.glob("*.part"))) == 1
     with pytest.raises(UnusableError, match="is no backup and holds none"):
-        find_backup(node.folder)
+        find_backup(file_node.folder)
 
-    backup = node.back_up()
+    backup = file_node.back_up()
 
-    assert {path.name for path in node.folder.iterdir()} == {backup.name, "lock"}
+    assert {path.name for path in file_node.folder.iterdir()} == {backup.name, "lock"}
 
 
-def test_the_oldest_go_and_what_they_shared_stays(node: BackedUp) -> None:
+def test_the_oldest_go_and_what_they_shared_stays(file_node: BackedUp) -> None:
     for _ in range(3):
-        node.back_up()
+        file_node.back_up()
 
-    assert drop_oldest(node.folder, keep=1) == 2
-    assert list(backups_in(node.folder)) == [node.made[-1]]
-    assert wrong(node.made[-1]) == []
-
-
-def test_two_backups_at_once_are_refused(node: BackedUp) -> None:
-    with sole_backup(node.folder), pytest.raises(UnavailableError, match="Another backup is being made"):
-        node.back_up()
+    assert drop_oldest(file_node.folder, keep=1) == 2
+    assert list(backups_in(file_node.folder)) == [file_node.made[-1]]
+    assert wrong(file_node.made[-1]) == []
 
 
-def test_a_folder_of_backups_within_the_data_folder_is_refused(node: BackedUp) -> None:
-    inside = Node(node.data, node.clerk.engine, None)
+def test_two_backups_at_once_are_refused(file_node: BackedUp) -> None:
+    with sole_backup(file_node.folder), pytest.raises(UnavailableError, match="Another backup is being made"):
+        file_node.back_up()
+
+
+def test_a_folder_of_backups_within_the_data_folder_is_refused(file_node: BackedUp) -> None:
+    inside = Node(file_node.data, file_node.clerk.engine, None)
 
     with pytest.raises(UnusableError, match="lies in the data folder"):
-        make_backup(inside, node.data / "backups", NOON, nothing)
+        make_backup(inside, file_node.data / "backups", NOON, nothing)
 
 
-def test_another_disk_gets_copies(node: BackedUp, other_disk: Path) -> None:
-    node.folder = other_disk
+def test_another_disk_gets_copies(file_node: BackedUp, other_disk: Path) -> None:
+    file_node.folder = other_disk
 
-    backup = node.back_up()
+    backup = file_node.back_up()
 
     assert all(path.stat().st_nlink == 1 for path in backup.rglob("*") if path.is_file())
     assert wrong(backup) == []
