@@ -1,5 +1,7 @@
 """Text that would do harm if it were taken for more than text: through clerk, database, analysis, report."""
 
+from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -7,9 +9,9 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 
-from db.models import Disposition
+from db.models import Analysis, Disposition
 from lungnode.phantom import PhantomStudy, phantom_study
 from tests.bench import Bench
 from tests.spooling import ClerkNode, write
@@ -35,53 +37,51 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> PhantomStudy:
     return phantom_study(tmp_path_factory.mktemp("phantom"), slices=14, size=128)
 
 
-def poisoned(path: Path, poison: str, keywords: tuple[str, ...]) -> Dataset:
-    """A slice with `poison` in its attributes, cut to what each may hold."""
+def poisoned(path: Path, poisons: Mapping[str, str]) -> Dataset:
+    """A slice with these values in its attributes, cut to what each may hold."""
     ds = dcmread(path)
     with disable_value_validation():
-        for keyword in keywords:
+        for keyword, poison in poisons.items():
             ds.pop(keyword, None)  # an element keeps the validation it was made with
             setattr(ds, keyword, poison[: LENGTHS.get(dictionary_VR(keyword), 64)])
     return ds
 
 
-def index(node: ClerkNode, phantom: PhantomStudy, poison: str, keywords: tuple[str, ...]) -> None:
-    """Let the clerk index the poisoned study and queue its analysis."""
-    node.receive(*(poisoned(path, poison, keywords) for path in phantom.paths))
+def analysed(node: ClerkNode, phantom: PhantomStudy, poisons: Mapping[str, str]) -> Analysis:
+    """Let clerk and worker take the poisoned study."""
+    node.receive(*(poisoned(path, poisons) for path in phantom.paths))
     assert node.rounds_after(200)
-
-
-@pytest.mark.parametrize("poison", [SQL, MARKUP, PATH], ids=["SQL", "markup", "path"])
-def test_free_text_is_text_from_the_wire_to_the_report(
-    clerk_node: ClerkNode, phantom: PhantomStudy, poison: str
-) -> None:
-    index(clerk_node, phantom, poison, FREE_TEXT)
-    bench = Bench(clerk_node.engine, clerk_node.settings.data, now=clerk_node.clock())
+    bench = Bench(node.engine, node.settings.data, now=node.clock())
     bench.analyse()
+    return bench.row(node.study().analyses[0].id)
+
+
+def test_free_text_is_text_from_the_wire_to_the_report(clerk_node: ClerkNode, phantom: PhantomStudy) -> None:
+    poisons = dict(zip(FREE_TEXT, cycle((SQL, MARKUP, PATH)), strict=False))
+
+    row = analysed(clerk_node, phantom, poisons)
 
     study = clerk_node.study()
-    row = bench.row(study.analyses[0].id)
     assert (row.state, row.verdict) == ("done", "positive")
-    assert (study.patient_id, study.patient_name, study.study_description) == (poison,) * 3
+    assert study.patient_name == poisons["PatientName"]
+    assert study.patient_id == poisons["PatientID"]
+    assert study.study_description == poisons["StudyDescription"]
     assert {instance.disposition for instance in study.instances} == {Disposition.ARCHIVED}
-    reports = [clerk_node.settings.outputs / each.path for each in row.outputs if each.group == "sr"]
-    assert [iod_errors(path) for path in reports] == [[]]
-    assert poison in report_text(reports[0])
+    (report,) = [clerk_node.settings.outputs / each.path for each in row.outputs if each.group == "sr"]
+    assert iod_errors(report) == []
+    assert all(poison in report_text(report) for poison in (SQL, MARKUP))
     with clerk_node.engine.connect() as connection:
-        assert "studies" in inspect(connection).get_table_names()
         assert connection.scalar(text("SELECT count(*) FROM studies")) == 1
 
 
-@pytest.mark.parametrize("poison", [SQL, MARKUP, PATH, TERMINAL], ids=["SQL", "markup", "path", "terminal"])
 @pytest.mark.filterwarnings("ignore")  # pydicom warns of such values
 def test_harmful_values_where_codes_and_dates_belong_stop_nobody(
-    clerk_node: ClerkNode, phantom: PhantomStudy, poison: str
+    clerk_node: ClerkNode, phantom: PhantomStudy
 ) -> None:
-    index(clerk_node, phantom, poison, CODED)
-    bench = Bench(clerk_node.engine, clerk_node.settings.data, now=clerk_node.clock())
-    bench.analyse()
+    poisons = dict(zip(CODED, cycle((SQL, MARKUP, PATH, TERMINAL)), strict=False))
 
-    row = bench.row(clerk_node.study().analyses[0].id)
+    row = analysed(clerk_node, phantom, poisons)
+
     assert row.state == "done"
     assert {output.group for output in row.outputs} >= {"sr", "sc"}
 
@@ -89,7 +89,7 @@ def test_harmful_values_where_codes_and_dates_belong_stop_nobody(
 def test_nothing_that_moves_a_terminal_s_cursor_reaches_a_row(
     clerk_node: ClerkNode, phantom: PhantomStudy
 ) -> None:
-    clerk_node.receive(poisoned(phantom.paths[0], TERMINAL, FREE_TEXT))
+    clerk_node.receive(poisoned(phantom.paths[0], dict.fromkeys(FREE_TEXT, TERMINAL)))
 
     study = clerk_node.study()
     assert {study.patient_name, study.patient_id, study.study_description} == {"]0;owned[2J31m"}
@@ -100,7 +100,7 @@ def test_a_uid_that_is_none_never_names_a_file(clerk_node: ClerkNode, phantom: P
     sender = clerk_node.sender()
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         for uid in NO_UIDS:
-            ds = poisoned(phantom.paths[0], uid, (keyword,))
+            ds = poisoned(phantom.paths[0], {keyword: uid})
             sender.put(lambda path, ds=ds: write(ds, path))  # type: ignore[misc]
     sender.release()
 

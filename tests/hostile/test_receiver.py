@@ -22,7 +22,7 @@ from tests.hostile.watch import Watch
 from tests.receiving import RunningReceiver, an_instance, running_receiver
 
 SEED = 1
-ATTEMPTS = 1_500
+ATTEMPTS = 1_000
 
 
 @pytest.fixture(scope="module")
