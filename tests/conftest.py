@@ -107,6 +107,17 @@ def courier(tmp_path: Path, empty_sqlite: Path) -> Iterator["MakeCourier"]:
 
 
 @pytest.fixture
+def local_node(tmp_path: Path) -> Iterator["ClerkNode"]:
+    """The same on SQLite alone, for what does not depend on the database."""
+    from tests.spooling import ClerkNode  # noqa: PLC0415 - so that other tests need not load the clerk
+
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    yield ClerkNode(engine, Settings(data=tmp_path / "data"))
+    engine.dispose()
+
+
+@pytest.fixture
 def disks(tmp_path: Path) -> Iterator[Disks]:
     """Makes small file systems; without the right to, the test is skipped."""
     with ExitStack() as stack:

@@ -18,8 +18,16 @@ PACS = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104
 
 @pytest.fixture
 def node(clerk_node: ClerkNode) -> ClerkNode:
+    """A settled study, on SQLite and on PostgreSQL."""
     settle(clerk_node, count=7)
     return clerk_node
+
+
+@pytest.fixture
+def local(local_node: ClerkNode) -> ClerkNode:
+    """The same on SQLite alone."""
+    settle(local_node, count=7)
+    return local_node
 
 
 def dispositions(node: ClerkNode) -> dict[str, str]:
@@ -46,25 +54,25 @@ def test_rejected_slices_are_withdrawn_and_the_rest_is_analysed_anew(node: Clerk
     assert event.details == {"titles": [code], "instances": 2}
 
 
-def test_the_withdrawn_files_stay_and_say_why(node: ClerkNode) -> None:
-    before = node.archived()
-    node.receive(note("113001", [ct(2)]), name="note")
+def test_the_withdrawn_files_stay_and_say_why(local: ClerkNode) -> None:
+    before = local.archived()
+    local.receive(note("113001", [ct(2)]), name="note")
 
-    assert before.items() <= node.archived().items()
-    (row,) = (row for row in node.rows(Instance) if row.disposition == "withdrawn")
+    assert before.items() <= local.archived().items()
+    (row,) = (row for row in local.rows(Instance) if row.disposition == "withdrawn")
     assert row.note == f"Withdrawn by rejection note {STUDY}.77.1: Rejected for Quality Reasons."
 
 
-def test_a_study_of_which_everything_is_rejected_is_withdrawn_and_not_analysed(node: ClerkNode) -> None:
-    node.receive(note("113037", slices(range(1, 8))), name="note")
-    assert node.rounds_after(200) == []
+def test_a_study_of_which_everything_is_rejected_is_withdrawn_and_not_analysed(local: ClerkNode) -> None:
+    local.receive(note("113037", slices(range(1, 8))), name="note")
+    assert local.rounds_after(200) == []
 
-    study = node.study()
+    study = local.study()
     assert (study.state, study.revision) == ("withdrawn", 2)
-    assert [row.revision for row in node.rows(Analysis)] == [1]
-    node.receive(*slices((8, 9, 10)), name="right")
-    assert len(node.rounds_after(200)) == 1
-    assert (node.study().state, node.study().revision) == ("complete", 3)
+    assert [row.revision for row in local.rows(Analysis)] == [1]
+    local.receive(*slices((8, 9, 10)), name="right")
+    assert len(local.rounds_after(200)) == 1
+    assert (local.study().state, local.study().revision) == ("complete", 3)
 
 
 @pytest.mark.parametrize("again", [1, 2], ids=["once", "twice"])
@@ -78,42 +86,42 @@ def test_a_note_that_comes_before_its_slices_withdraws_them_when_they_come(
     assert dispositions(clerk_node) == {"1": "withdrawn", "2": "withdrawn", "3": "archived"}
 
 
-def test_slices_and_their_note_in_one_association_are_judged_together(clerk_node: ClerkNode) -> None:
-    clerk_node.receive(*slices(range(1, 6)), note("113001", [ct(5)]))
-    clerk_node.rounds_after(200)
+def test_slices_and_their_note_in_one_association_are_judged_together(local_node: ClerkNode) -> None:
+    local_node.receive(*slices(range(1, 6)), note("113001", [ct(5)]))
+    local_node.rounds_after(200)
 
-    assert [(row.revision, row.completeness) for row in clerk_node.rows(Analysis)] == [
+    assert [(row.revision, row.completeness) for row in local_node.rows(Analysis)] == [
         (1, "quiet: no gaps; 1 slice withdrawn")
     ]
 
 
-def test_a_withdrawn_slice_that_is_sent_again_stays_withdrawn(node: ClerkNode) -> None:
-    node.receive(note("113001", [ct(2)]), name="note")
-    node.receive(ct(2), name="again")
+def test_a_withdrawn_slice_that_is_sent_again_stays_withdrawn(local: ClerkNode) -> None:
+    local.receive(note("113001", [ct(2)]), name="note")
+    local.receive(ct(2), name="again")
 
-    assert dispositions(node)["2"] == "withdrawn"
+    assert dispositions(local)["2"] == "withdrawn"
 
 
 def test_expired_retention_withdraws_without_a_new_revision_and_wishes_the_study_gone(
-    node: ClerkNode,
+    local: ClerkNode,
 ) -> None:
-    node.receive(note("113039", slices(range(1, 8))), name="note")
-    assert node.rounds_after(200) == []
+    local.receive(note("113039", slices(range(1, 8))), name="note")
+    assert local.rounds_after(200) == []
 
-    study = node.study()
+    study = local.study()
     assert (study.state, study.revision) == ("withdrawn", 1)
     assert study.expired == f"rejection note {STUDY}.77.1: Data Retention Policy Expired"
-    assert [row.withdrawn for row in node.rows(Analysis)] == [""]
-    assert sweep(node, 0) == [STUDY]
-    assert files(node) == set()
-    assert node.study().files_deleted_by == study.expired
+    assert [row.withdrawn for row in local.rows(Analysis)] == [""]
+    assert sweep(local, 0) == [STUDY]
+    assert files(local) == set()
+    assert local.study().files_deleted_by == study.expired
 
 
-def test_expired_retention_of_some_slices_wishes_nothing_gone(node: ClerkNode) -> None:
-    node.receive(note("113039", slices((1, 2))), name="note")
+def test_expired_retention_of_some_slices_wishes_nothing_gone(local: ClerkNode) -> None:
+    local.receive(note("113039", slices((1, 2))), name="note")
 
-    assert (node.study().expired, node.study().state) == ("", "complete")
-    assert sweep(node, 0) == []
+    assert (local.study().expired, local.study().state) == ("", "complete")
+    assert sweep(local, 0) == []
 
 
 def test_what_is_sent_after_its_retention_expired_counts_again(node: ClerkNode) -> None:
@@ -127,27 +135,27 @@ def test_what_is_sent_after_its_retention_expired_counts_again(node: ClerkNode) 
     assert (node.study().state, node.study().expired, len(node.rows(Analysis))) == ("complete", "", 1)
 
 
-def test_a_key_object_selection_of_another_title_rejects_nothing(node: ClerkNode) -> None:
-    node.receive(note("113000", slices((1, 2))), name="note")
+def test_a_key_object_selection_of_another_title_rejects_nothing(local: ClerkNode) -> None:
+    local.receive(note("113000", slices((1, 2))), name="note")
 
-    assert set(dispositions(node).values()) == {"archived"}
-    assert node.rows(Withdrawal) == []
-
-
-def test_a_note_that_names_instances_under_another_study_touches_nothing(node: ClerkNode) -> None:
-    node.receive(note("113001", slices((1, 2)), study="1.2.840.99999.9"), name="note")
-
-    assert set(dispositions(node).values()) == {"archived"}
+    assert set(dispositions(local).values()) == {"archived"}
+    assert local.rows(Withdrawal) == []
 
 
-def test_a_rule_may_disobey_senders(clerk_node: ClerkNode) -> None:
-    clerk_node.restart(rules=(Rule(name="scanners", calling_ae_title="SCAN*", rejection_notes=False),))
-    settle(clerk_node)
+def test_a_note_that_names_instances_under_another_study_touches_nothing(local: ClerkNode) -> None:
+    local.receive(note("113001", slices((1, 2)), study="1.2.840.99999.9"), name="note")
 
-    clerk_node.receive(note("113001", [ct(1)]), name="note")
+    assert set(dispositions(local).values()) == {"archived"}
 
-    assert set(dispositions(clerk_node).values()) == {"archived"}
-    assert clerk_node.rows(Withdrawal) == []
+
+def test_a_rule_may_disobey_senders(local_node: ClerkNode) -> None:
+    local_node.restart(rules=(Rule(name="scanners", calling_ae_title="SCAN*", rejection_notes=False),))
+    settle(local_node)
+
+    local_node.receive(note("113001", [ct(1)]), name="note")
+
+    assert set(dispositions(local_node).values()) == {"archived"}
+    assert local_node.rows(Withdrawal) == []
 
 
 def _without_evidence(ds: Dataset) -> None:
@@ -159,15 +167,15 @@ def _without_uids(ds: Dataset) -> None:
 
 
 @pytest.mark.parametrize("damage", [_without_evidence, _without_uids])
-def test_a_damaged_note_is_kept_and_rejects_nothing(node: ClerkNode, damage: object) -> None:
+def test_a_damaged_note_is_kept_and_rejects_nothing(local: ClerkNode, damage: object) -> None:
     ds = note("113001", [ct(1)])
     damage(ds)  # type: ignore[operator]
-    path = node.settings.data / "note.dcm"
+    path = local.settings.data / "note.dcm"
     write(ds, path)
 
     assert read_rejection(path) is None
-    node.receive(ds, name="note")
-    assert f"{STUDY}/{STUDY}.77.1.dcm" in node.archived()
+    local.receive(ds, name="note")
+    assert f"{STUDY}/{STUDY}.77.1.dcm" in local.archived()
 
 
 @pytest.mark.parametrize(
@@ -198,12 +206,12 @@ def test_a_destination_that_may_have_a_withdrawn_result_gets_a_rejection_note(
     assert {row.destination for row in rows} <= {"PACS"}
 
 
-def test_a_destination_that_takes_no_notes_gets_none(clerk_node: ClerkNode) -> None:
-    clerk_node.restart(destinations=(PACS.model_copy(update={"rejection_notes": False}),))
-    settle(clerk_node)
-    clerk_node.receive(note("113001", [ct(1)]), name="note")
+def test_a_destination_that_takes_no_notes_gets_none(local_node: ClerkNode) -> None:
+    local_node.restart(destinations=(PACS.model_copy(update={"rejection_notes": False}),))
+    settle(local_node)
+    local_node.receive(note("113001", [ct(1)]), name="note")
 
-    assert len(clerk_node.rows(Delivery)) == 1
+    assert len(local_node.rows(Delivery)) == 1
 
 
 def test_a_second_note_rejects_the_results_that_the_first_one_made(clerk_node: ClerkNode) -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -30,9 +30,9 @@ from db.models import (
 from db.models import TestSet as FrozenSet
 from db.models import TestSetMember as Member
 from db.retention import kept_bytes, kept_studies
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.errors import UnavailableError
-from lungnode.settings import DicomDestination, RetentionSettings, Rule, Settings
+from lungnode.settings import DicomDestination, RetentionSettings, Rule
 from lungnode.shown_maps import MAPS_FILE
 from tests.retaining import (
     MONTH_S,
@@ -306,21 +306,11 @@ def named(node: ClerkNode) -> set[str]:
     return archived | {str(path) for each in composed for path in (each, each.parent / MAPS_FILE)}
 
 
-@pytest.fixture
-def local_node(tmp_path: Path) -> Iterator[ClerkNode]:
-    """A node on SQLite, where the database makes no difference."""
-    engine = open_engine(f"sqlite:///{tmp_path}/lungnode.sqlite3")
-    upgrade(engine)
-    node = ClerkNode(engine, Settings(data=tmp_path / "data"))
-    keep_for(node, 30)
-    settle(node)
-    yield node
-    engine.dispose()
-
-
 @pytest.mark.parametrize("step", range(1, 17))
 def test_killed_at_any_change_of_names_the_next_sweep_ends_it(local_node: ClerkNode, step: int) -> None:
     node = local_node
+    keep_for(node, 30)
+    settle(node)
     node.clock.pass_s(MONTH_S)
     with killed_at_file_step(step):
         sweep(node, 0)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, delete, select
 
 from db.corrections import Said, correct
 from db.models import Delivery, DeliveryState, Output, Study
-from db.session import transaction
+from db.session import open_engine, transaction, upgrade
 from db.work import DELIVERIES, Claim, claim
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.phantom.study import Patient
@@ -39,8 +39,11 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 
 @pytest.fixture
-def bench(engine: Engine, tmp_path: Path) -> Bench:
-    return Bench(engine, tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    yield Bench(engine, tmp_path)
+    engine.dispose()
 
 
 def say(bench: Bench, attributes: dict[str, str]) -> None:
@@ -165,8 +168,9 @@ def deliver(bench: Bench) -> None:
 
 
 def test_the_pacs_gets_a_rejection_note_for_exactly_what_it_has_of_the_wrong_patient(
-    bench: Bench, orthanc: Orthanc, tmp_path: Path
+    engine: Engine, orthanc: Orthanc, tmp_path: Path
 ) -> None:
+    bench = Bench(engine, tmp_path)
     seed = len(bench.engine.dialect.name)  # the PACS keeps what it got with the other database
     own = phantom_study(tmp_path / "s", slices=14, size=128, seed=seed, patient=Patient(patient_id="4711"))
     uid = own.study_instance_uid
