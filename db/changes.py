@@ -8,11 +8,12 @@ from sqlalchemy.orm import Session
 
 from db import audit, intake
 from db.intake import queue_analysis
-from db.models import Analysis, AnalysisState, Study, StudyState
+from db.models import Analysis, AnalysisState, Disposition, Study, StudyState
 from db.queries import refuse_deleted
 from lungnode.errors import UnusableError
 
 HOLD_LENGTH: Final = 255
+_DOCUMENT: Final = "KO"  # modality of rejection notes
 
 
 def reanalyse(session: Session, study: Study, priority: int, now: datetime) -> Analysis:
@@ -61,7 +62,8 @@ def set_hold(session: Session, study: Study, reason: str, now: datetime) -> None
 
 def restore_study(study: Study, revision: int) -> None:
     """Close a study that was found in the archive: it was complete once, and is not analysed again."""
-    study.state = StudyState.COMPLETE
+    images = {each.disposition for each in study.instances if each.modality != _DOCUMENT}
+    study.state = StudyState.WITHDRAWN if images == {Disposition.WITHDRAWN} else StudyState.COMPLETE
     study.revision = max(study.revision, revision)
     study.completeness = study.completeness or "restored from files"
     for instance in study.instances:

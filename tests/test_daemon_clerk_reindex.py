@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from daemon.clerk.reindex import Reindexed, reindex
 from db.models import Analysis, Disposition, Instance, Quarantined, StudyState
 from db.session import open_engine, upgrade
+from tests.rejecting import note
 from tests.spooling import NOON, STUDY, ClerkNode, ct, slices
 
 
@@ -126,3 +127,24 @@ def test_a_damaged_file_in_the_archive_is_told_and_stays(clerk_node: ClerkNode, 
     assert [path for path, _ in result.rejected] == [f"{STUDY}/9.dcm"]
     assert (clerk_node.settings.archive / STUDY / "9.dcm").exists()
     assert len(restored.rows(Instance)) == 2
+
+
+def test_patients_that_later_slices_corrected_and_rejected_slices_are_found_again(
+    clerk_node: ClerkNode, empty: Engine
+) -> None:
+    clerk_node.receive(*slices(range(5, 9)))
+    clerk_node.clock.pass_s(60)
+    # Of a name that sorts before the others'.
+    clerk_node.receive(ct(1, PatientID="4712"), note("113001", [ct(5)]), name="a2")
+    wrong = ct(1, "1.2.840.99999.2")
+    clerk_node.receive(wrong, note("113037", [wrong], "1.2.840.99999.2"), name="a3")
+    clerk_node.rounds_after(200)
+
+    restored, _ = again(clerk_node, empty)
+
+    study, other = (restored.studies()[uid] for uid in (STUDY, "1.2.840.99999.2"))
+    assert (study.patient_id, study.state) == ("4712", "complete")
+    assert [row.sop_instance_uid for row in study.instances if row.disposition == "withdrawn"] == [
+        f"{STUDY}.1.5"
+    ]
+    assert other.state == "withdrawn"

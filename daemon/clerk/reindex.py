@@ -72,8 +72,13 @@ def _below(path: Path, settings: Settings) -> str:
     return str(path.relative_to(settings.archive))
 
 
-def _order(path: Path) -> tuple[bool, str]:
-    return _BESIDE.search(path.stem) is not None, path.name
+def _order(path: Path) -> tuple[bool, int, str]:
+    # As they came: what a later one says of the patient counts.
+    try:
+        came_ns = path.stat().st_mtime_ns
+    except FileNotFoundError:  # retention took it in this moment
+        came_ns = 0
+    return _BESIDE.search(path.stem) is not None, came_ns, path.name
 
 
 def _batches(paths: Sequence[Path]) -> Iterator[list[Received]]:
