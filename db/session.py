@@ -11,11 +11,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from db.derived import drop_derived, make_derived
+from db.postgresql import open_postgresql
 from lungnode.errors import SettingsError, UnavailableError
 
 LOCK_WAIT_S: Final = 30.0  # for another writer of a SQLite file; every transaction here is far shorter
@@ -41,23 +42,11 @@ def open_engine(url: str, lock_wait_s: float = LOCK_WAIT_S) -> Engine:
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
-        engine = create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
-        event.listen(engine, "handle_error", _leave_out_the_row)
-        return engine
+        return open_postgresql(parsed)
     engine = create_engine(parsed, connect_args={"timeout": lock_wait_s}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediately)
     return engine
-
-
-def _leave_out_the_row(context: ExceptionContext) -> None:
-    """Keep what PostgreSQL adds to its message (DETAIL: Failing row contains ...) out of the error."""
-    original, wrapped = context.original_exception, context.sqlalchemy_exception
-    diagnosis = getattr(original, "diag", None)
-    if wrapped is not None and getattr(diagnosis, "message_detail", None):
-        message = str(diagnosis.message_primary) if diagnosis else ""
-        original.args = (message,)
-        wrapped.args = (f"({type(original).__name__}) {message}",)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

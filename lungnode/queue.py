@@ -4,6 +4,7 @@ The database is the queue (docs/architecture.md): a message only says "look at r
 come twice; the clerk sends it again and the row is claimed before work starts. So no ETA and no countdown.
 """
 
+import socket
 from typing import Final
 
 from celery import Celery
@@ -24,6 +25,13 @@ _QUEUES: Final = {
     REPORT_TASK: DELIVERY_QUEUE,
     CONFIRM_TASK: DELIVERY_QUEUE,
 }
+# A worker only listens: without these (tcp(7)) it takes a minute to notice that its broker's host is gone.
+_PATIENCE: Final = {
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 4,
+    socket.TCP_USER_TIMEOUT: 30_000,
+}
 
 
 def open_queue(settings: Settings) -> Celery:
@@ -38,7 +46,13 @@ def open_queue(settings: Settings) -> Celery:
         task_routes={task: {"queue": queue} for task, queue in _QUEUES.items()},
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for its broker as long as it takes
-        broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 5, "max_retries": 0},
+        broker_transport_options={
+            "socket_timeout": 5,
+            "socket_connect_timeout": 5,
+            "max_retries": 0,
+            "socket_keepalive": True,
+            "socket_keepalive_options": _PATIENCE,
+        },
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the row's lease is what holds the work
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,

@@ -197,8 +197,8 @@ def accepted_contexts(body: bytes) -> dict[int, tuple[int, str]]:
 class Peer:
     """One connection to a storage SCP."""
 
-    def __init__(self, port: int, *, source: str = "127.0.0.1") -> None:
-        address = ("127.0.0.1", port)
+    def __init__(self, port: int, *, host: str = "127.0.0.1", source: str = "") -> None:
+        address = (host, port)
         self.socket = socket.create_connection(address, timeout=DEADLINE_S, source_address=(source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

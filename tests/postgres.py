@@ -1,4 +1,4 @@
-"""A private PostgreSQL server in one folder, on a Unix socket: it opens no port."""
+"""A private PostgreSQL server in one folder, on a Unix socket: it opens no port unless it is told to."""
 
 import os
 import pwd
@@ -23,6 +23,7 @@ class PostgreSQL:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._address = ""
         self._account = _unprivileged_account()
         if self._account:
             shutil.chown(folder, self._account)
@@ -36,10 +37,17 @@ class PostgreSQL:
         """Make an empty cluster."""
         self._run("initdb", "--no-sync", "--auth=trust", "--username=lungnode", "--encoding=UTF8")
 
+    def listen(self, address: str, network: str) -> None:
+        """Also serve everybody of a network at an address, from the next start on."""
+        self._address = address
+        with (self._folder / "data/pg_hba.conf").open("a") as file:
+            file.write(f"host all all {network} trust\n")
+
     def start(self) -> None:
         """Serve; after a kill, mend first."""
         # Synchronising protects from power failures, which nothing here simulates.
-        options = f"-c listen_addresses= -c unix_socket_directories={self._folder} -c fsync=off"
+        sockets = f"-c listen_addresses={self._address} -c unix_socket_directories={self._folder}"
+        options = f"{sockets} -c fsync=off"
         self._run("pg_ctl", "--wait", f"--log={self._folder}/log", f"--options={options}", "start")
 
     def stop(self) -> None:
@@ -87,14 +95,16 @@ def _unprivileged_account() -> str | None:
 
 
 @contextmanager
-def running_postgresql() -> Iterator[PostgreSQL]:
-    """Run a server while the block runs."""
+def running_postgresql(address: str = "", network: str = "") -> Iterator[PostgreSQL]:
+    """Run a server while the block runs; at an `address`, if there is one, for everybody of a `network`."""
     if not BINARIES:
         pytest.skip("PostgreSQL is absent: apt install postgresql")
     folder = Path(tempfile.mkdtemp(prefix="lungnode-pg-"))
     server = PostgreSQL(folder)
     try:
         server.create()
+        if address:
+            server.listen(address, network)
         server.start()
         yield server
     finally:

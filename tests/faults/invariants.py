@@ -88,9 +88,9 @@ def doubled(engine: Engine, orthanc: Orthanc, study_instance_uid: str) -> Iterat
         yield f"the PACS lacks {lacking} results of {study_instance_uid} and has {more} too many"
 
 
-def left_over(data: Path) -> Iterator[str]:
-    """Name what lies where nothing may be left: in the spool, and among the staged outputs."""
-    for folder in (data / "spool", data / "outputs/staging"):
+def left_over(*folders: Path) -> Iterator[str]:
+    """Name what lies where nothing may be left: in a spool, and among staged outputs."""
+    for folder in folders:
         if not _becomes_empty(folder):
             yield f"{folder} still holds {', '.join(sorted(path.name for path in folder.iterdir()))}"
 

@@ -2,17 +2,20 @@
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
+
+from sqlalchemy import Engine
 
 from lungnode.phantom import PhantomStudy, phantom_study
 from tests.faults.invariants import doubled, left_over, lost, progress, settled, untold
 from tests.faults.node import LEASE_S, NAMED, SWEEP_S, Node
 from tests.faults.scanner import Sent, send_study
 
+T = TypeVar("T")
 SCANNERS: Final = 3  # a study each
 SLICES: Final = 12
 SIZE: Final = 256  # rows and columns
@@ -68,7 +71,7 @@ def run_round(node: Node, folder: Path, number: int, blows: Sequence[Blow]) -> R
         ]
         struck = tuple(_strike(node, blows))
         sent = {study.study_instance_uid: each.result() for study, each in zip(studies, sending, strict=True)}
-    calm_s, still_s, restless = _wait_for_calm(node, sent)
+    calm_s, still_s, restless = wait_for_calm(node, sent)
     hit = tuple(blow for blow in struck if blow.target not in NAMED or node.was_hit(blow.target))
     return Round(
         hit=hit,
@@ -90,7 +93,7 @@ def _violations(
     for uid, each in sent.items():
         yield from lost(node.engine, node.data / "archive", each.acknowledged)
         yield from doubled(node.engine, node.orthanc, uid)
-    yield from left_over(node.data)
+    yield from left_over(node.data / "spool", node.data / "outputs/staging")
     yield from untold(node.engine, sent)
 
 
@@ -106,7 +109,14 @@ def _strike(node: Node, blows: Sequence[Blow]) -> Iterator[Blow]:
             yield blow
 
 
-def _wait_for_calm(node: Node, sent: Mapping[str, Sent]) -> tuple[float, float, Sequence[str]]:
+class Asked(Protocol):
+    """Whose database may be away."""
+
+    def ask(self, question: Callable[[Engine], T]) -> T | None:
+        """Return what it answers; None while it does not."""
+
+
+def wait_for_calm(node: Asked, sent: Mapping[str, Sent]) -> tuple[float, float, Sequence[str]]:
     """Wait until everything was delivered.
 
     Returns the seconds it took, the longest that one study stood still, and those that never came to rest.
