@@ -25,7 +25,7 @@ from benchmarks.generated import fill
 from daemon.web.export import as_csv, as_parquet
 from db.listings import ResultFilter
 from db.session import open_engine, upgrade
-from tests.conftest import _PG_BINARIES, _PostgreSQL, _unprivileged_account
+from tests.postgres import running_postgresql
 from tests.web import Web
 
 BAR_MS: Final = 100.0
@@ -189,26 +189,8 @@ def export(url: str) -> None:
 @contextmanager
 def databases() -> Iterator[dict[str, str]]:
     """Yield the URLs of an empty database of each kind."""
-    with tempfile.TemporaryDirectory(prefix="lungnode-results-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        urls = {"sqlite": f"sqlite:///{folder / 'lungnode.sqlite3'}"}
-        account = _unprivileged_account()
-        data = folder / "pg"
-        data.mkdir()
-        if account:
-            import shutil  # noqa: PLC0415 - root only
-
-            shutil.chown(data, account)
-        server = _PostgreSQL(_PG_BINARIES[-1], data, account) if _PG_BINARIES else None
-        try:
-            if server:
-                server.start()
-                urls["postgresql"] = f"postgresql://lungnode@/postgres?host={data}"
-            yield urls
-        finally:
-            if server:
-                server.stop()
+    with tempfile.TemporaryDirectory(prefix="lungnode-results-") as name, running_postgresql() as server:
+        yield {"sqlite": f"sqlite:///{Path(name) / 'lungnode.sqlite3'}", "postgresql": server.url}
 
 
 def main() -> None:
