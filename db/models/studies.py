@@ -103,7 +103,7 @@ class Study(Base):
     files_deleted_at: Mapped[datetime | None]  # by retention; its rows stay
     files_deleted_by: Mapped[str] = mapped_column(String(255), default="")  # a sentence: why
 
-    last_analysis_id: Mapped[int | None]
+    last_analysis_id: Mapped[int | None] = mapped_column(index=True)
     last_state: Mapped[str] = mapped_column(String(16), default="", server_default="")
     last_verdict: Mapped[str] = mapped_column(String(16), default="", server_default="")
     last_probability: Mapped[float | None] = mapped_column(Float)
