@@ -1,14 +1,17 @@
 """A real browser on a web application: it notes what its console, a policy or the network complains of."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
 
 from tests.web import PASSWORD
@@ -25,6 +28,9 @@ _ARGUMENTS: Final = (
 )
 DESKTOP: Final = (1440, 900)
 PHONE: Final = (390, 844)
+# Of pictures for docs/guide.md, which GUIDE=docs/guide keeps; they show phantoms only.
+GUIDE_SIZE: Final = (1200, 760)
+_LARGEST: Final = 200_000  # bytes of one
 _SERIOUS: Final = ("serious", "critical")
 _FAILED: Final = 400
 
@@ -71,6 +77,18 @@ class Tab:
         """Keep a picture of the page."""
         folder.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=folder / f"{name}.png", full_page=whole, animations="disabled")
+
+    def picture(self, name: str, *, whole: bool = False) -> None:
+        """Take a picture for the guide; it is kept when GUIDE names a folder."""
+        shot = self.page.screenshot(full_page=whole, animations="disabled")
+        data = BytesIO()
+        Image.open(BytesIO(shot)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+            data, "PNG", optimize=True
+        )
+        assert len(data.getvalue()) < _LARGEST
+        if folder := os.environ.get("GUIDE"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / f"{name}.png").write_bytes(data.getvalue())
 
     def _hear(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):

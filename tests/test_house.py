@@ -106,3 +106,9 @@ def test_every_way_to_fail_at_tls_is_explained_with_what_becomes_of_a_delivery(t
     # A peer that we call always shows a certificate, so one name has no delivery.
     if trouble is not TlsTrouble.TLS_NO_CERTIFICATE:
         assert row.strip() == ("is refused" if trouble.lasts else "is tried again")
+
+
+def test_the_guide_shows_every_picture_it_has_and_has_every_picture_it_shows() -> None:
+    shown = re.findall(r"\]\(guide/(\S+\.png)\)", (ROOT / "docs/guide.md").read_text())
+
+    assert sorted(set(shown)) == sorted(path.name for path in (ROOT / "docs/guide").iterdir())

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 from benchmarks.generated import fill
 from db.models import Analysis, Study
 from db.session import open_engine, transaction, upgrade
-from tests.browsing import DESKTOP, PHONE, Tab, chromium, needs_chromium, tab
+from tests.browsing import DESKTOP, GUIDE_SIZE, PHONE, Tab, chromium, needs_chromium, tab
 from tests.spooling import NOON
 from tests.web import Web, serving
 
@@ -132,3 +132,14 @@ def test_an_export_tells_how_far_it_is_and_is_saved(reader: Tab, tmp_path: Path)
     assert len((tmp_path / "results.csv").read_text().splitlines()) == count + 1
     expect(reader.page.locator("#exporting output")).to_contain_text(f"{count} of {count} rows")
     reader.check()
+
+
+def test_the_guide_shows_the_table(opened: Opened) -> None:
+    web, base, browser = opened
+    with transaction(web.engine) as session:
+        for study in session.query(Study):
+            study.patient_name, study.patient_id = f"Phantom^{study.id:04}", f"PHANTOM-{study.id:04}"
+
+    with tab(browser, base, size=GUIDE_SIZE) as page:
+        page.sign_in("reader").open("/").picture("studies")
+        page.check()
