@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db import audit, intake
-from db.intake import queue_analysis
+from db.analyses import queue_analysis
 from db.models import Analysis, AnalysisState, Disposition, Study, StudyState
 from db.queries import refuse_deleted
 from lungnode.errors import UnusableError

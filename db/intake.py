@@ -216,21 +216,6 @@ def close_study(session: Session, study: Study) -> None:
     )
 
 
-def queue_analysis(session: Session, study: Study, priority: int, now: datetime) -> Analysis:
-    """Make the analysis of the study's last revision, due at once."""
-    analysis = Analysis(
-        study_id=study.id,
-        revision=study.revision,
-        priority=priority,
-        completeness=study.completeness,
-        created_at=now,
-        due_at=now,
-    )
-    session.add(analysis)
-    session.flush()
-    return analysis
-
-
 def add_missing(session: Session, table: type[Base], rows: Collection[Mapping[str, Any]]) -> None:
     """Insert rows; one that breaks a unique constraint is there already and stays as it is."""
     if rows:

@@ -6,12 +6,14 @@ and on PostgreSQL. The caller owns the transaction.
 
 import os
 import socket
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import merge
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Update, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, Update, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import (
@@ -30,7 +32,7 @@ from db.models import (
     Upload,
 )
 
-Row = (
+Worked = (
     type[Analysis]
     | type[Delivery]
     | type[CommitmentRequest]
@@ -45,7 +47,7 @@ Row = (
 class Work:
     """What the rows of one table mean as work."""
 
-    row: Row
+    row: Worked
     waiting: tuple[str, ...]  # may be claimed when due; the first is the state of work that nobody began
     running: str
     retry: str  # after a transient failure, until due again
@@ -61,7 +63,7 @@ ANALYSES: Final = Work(
     retry=AnalysisState.FAILED,
     exhausted=AnalysisState.QUARANTINED,
     extra_claims=1,
-    order=(Analysis.priority, Analysis.due_at, Analysis.id),
+    order=(Analysis.priority, Analysis.turn, Analysis.due_at, Analysis.id),
 )
 DELIVERIES: Final = Work(
     row=Delivery,
@@ -158,16 +160,31 @@ def due(session: Session, work: Work, now: datetime, resend_after_s: float, limi
     """
     row = work.row
     told_long_ago = or_(row.woken_at.is_(None), row.woken_at <= now - timedelta(seconds=resend_after_s))
-    chosen = select(row.id).where(*claimable(work, now), told_long_ago).order_by(*work.order).limit(limit)
-    ids = list(session.scalars(chosen))
+    ids = most_urgent(session, work, now, limit, told_long_ago)
     session.execute(_update(work).where(row.id.in_(ids)).values(woken_at=now))
     return ids
 
 
-def most_urgent(session: Session, work: Work, now: datetime, limit: int = 50) -> list[int]:
+def most_urgent(
+    session: Session, work: Work, now: datetime, limit: int, *conditions: ColumnElement[bool]
+) -> list[int]:
     """Return the rows that may be claimed now, in the order of their urgency."""
-    chosen = select(work.row.id).where(*claimable(work, now)).order_by(*work.order).limit(limit)
-    return list(session.scalars(chosen))
+    chosen = (first_waiting(work, state, now, limit).where(*conditions) for state in work.waiting)
+    return merged([session.execute(each).all() for each in chosen])[:limit]
+
+
+def first_waiting(work: Work, state: str, now: datetime, limit: int) -> Select[Any]:
+    """Choose the most urgent rows of one state; what they are ordered by, which ends with `id`.
+
+    Of one state, so that an index has them in this order, however many wait.
+    """
+    due = select(*work.order).where(work.row.state == state, work.row.due_at <= now)
+    return due.order_by(*work.order).limit(limit)
+
+
+def merged(found: Iterable[Sequence[Row[Any]]]) -> list[int]:
+    """Return the `id` of the rows that were chosen of each state, in the order of their urgency."""
+    return [row[-1] for row in merge(*found, key=tuple)]
 
 
 def claim(session: Session, wanted: Claim, now: datetime, lease_s: float) -> bool:

@@ -99,6 +99,19 @@ def ping(url: str, timeout_s: float = 2.0) -> None:
         raise UnavailableError(f"The broker {_without_password(url)} gives no answer: {error}.") from error
 
 
+def messages_waiting(url: str, queue: str) -> int:
+    """Return how many messages of a queue no worker has taken yet.
+
+    Raises:
+        UnavailableError: The broker is away.
+    """
+    try:
+        with connect(url) as client:
+            return int(str(client.llen(queue)))
+    except (RedisError, OSError, ValueError) as error:
+        raise UnavailableError(f"The broker {_without_password(url)} gives no answer: {error}.") from error
+
+
 def _without_password(url: str) -> str:
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"

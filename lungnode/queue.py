@@ -19,7 +19,7 @@ ANALYSE_TASK: Final = "lungnode.analyse"  # argument: analyses.id
 DELIVER_TASK: Final = "lungnode.deliver"  # argument: deliveries.id
 REPORT_TASK: Final = "lungnode.report"  # argument: commitment_requests.id
 CONFIRM_TASK: Final = "lungnode.confirm"  # argument: confirmations.id
-_QUEUES: Final = {
+QUEUES: Final = {
     ANALYSE_TASK: ANALYSIS_QUEUE,
     DELIVER_TASK: DELIVERY_QUEUE,
     REPORT_TASK: DELIVERY_QUEUE,
@@ -43,7 +43,7 @@ def open_queue(settings: Settings) -> Celery:
         # one for good, and the worker takes nothing more.
         task_acks_late=False,
         worker_prefetch_multiplier=1,
-        task_routes={task: {"queue": queue} for task, queue in _QUEUES.items()},
+        task_routes={task: {"queue": queue} for task, queue in QUEUES.items()},
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for its broker as long as it takes
         broker_transport_options={

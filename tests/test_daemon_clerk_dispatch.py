@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import Engine, update
 
-from daemon.clerk.dispatch import RESEND_AFTER_S, Dispatcher
+from daemon.clerk.dispatch import MOST_MESSAGES, RESEND_AFTER_S, Dispatcher
 from db.models import (
     Analysis,
     AnalysisState,
@@ -51,6 +51,11 @@ class Broker:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+    def add_messages(self, queue: str, count: int) -> None:
+        """Put messages into a queue."""
+        with Redis(unix_socket_path=str(self._socket)) as client:
+            client.lpush(queue, *range(count))
 
     def messages(self, queue: str) -> int:
         """Return how many messages wait in a queue."""
@@ -149,6 +154,16 @@ def test_a_row_is_told_again_only_when_its_message_seems_lost(
 
     dispatcher.sweep(NOON + timedelta(seconds=RESEND_AFTER_S))
     assert broker.messages("analysis") == 2
+
+
+def test_a_backlog_does_not_pile_messages_up(engine: Engine, dispatcher: Dispatcher, broker: Broker) -> None:
+    add(engine)
+    broker.add_messages("analysis", MOST_MESSAGES)
+
+    dispatcher.sweep(NOON)
+
+    assert broker.messages("analysis") == MOST_MESSAGES
+    assert one(engine).woken_at is None
 
 
 def test_where_a_lease_is_shorter_a_message_seems_lost_when_it_has_run_out(

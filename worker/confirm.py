@@ -68,7 +68,8 @@ def confirm_due(node: Node) -> None:
     tried: set[int] = set()
     while not node.stopping():
         with transaction(node.engine) as session:
-            due = [row for row in most_urgent(session, CONFIRMATIONS, node.clock()) if row not in tried]
+            urgent = most_urgent(session, CONFIRMATIONS, node.clock(), limit=50)
+            due = [row for row in urgent if row not in tried]
         if not due:
             return
         tried.add(due[0])

@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 from threading import Event, Lock
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
 from db import audit
+from db.analyses import next_analysis
 from db.models import Analysis, AnalysisState
 from db.registry import model_in_use
 from db.session import transaction
-from db.work import ANALYSES, Claim, Retry, claim, fail, finish, give_back, most_urgent, new_owner
+from db.work import ANALYSES, Claim, Retry, claim, fail, finish, give_back, new_owner
 from lungnode.audit.events import Happening, Process, program
 from lungnode.audit.message import Participant
 from lungnode.loading import Images, read_grays, read_images
@@ -38,7 +39,6 @@ from worker.study import Revision, read_revision
 _LOG = logging.getLogger(__name__)
 _BACKOFF_S: Final = 5.0
 _BACKOFF_MAX_S: Final = 300.0
-_UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
 _ENDS: Final = {
     Verdict.NOT_APPLICABLE: AnalysisState.NOT_APPLICABLE,
     Verdict.ERROR: AnalysisState.QUARANTINED,
@@ -232,23 +232,11 @@ def _details(finding: StudyFinding, images: Images) -> dict[str, Any]:
 
 def _claim_most_urgent(session: Session, node: Node) -> Claim | None:
     now = node.clock()
-    for row_id in most_urgent(session, ANALYSES, now):
+    while (row_id := next_analysis(session, now)) is not None:
         held = Claim(ANALYSES, row_id, new_owner())
-        is_next = not _is_behind(session, row_id)
-        if is_next and claim(session, held, now, node.settings.analysis.lease_s):
+        if claim(session, held, now, node.settings.analysis.lease_s):
             return held
     return None
-
-
-def _is_behind(session: Session, row_id: int) -> bool:
-    """Tell whether an earlier revision is not finished: the report names the one before."""
-    row = session.get_one(Analysis, row_id)
-    earlier = select(Analysis.id).where(
-        Analysis.study_id == row.study_id,
-        Analysis.revision < row.revision,
-        Analysis.state.in_(_UNFINISHED),
-    )
-    return session.scalar(earlier.limit(1)) is not None
 
 
 def _make_next_revision_due(session: Session, row_id: int) -> None:

@@ -13,6 +13,7 @@ from daemon.clerk.ask import Case, Inquiries, Questions
 from daemon.clerk.completeness import Evidence, Judgement, Quiet, Slice, evidence_of, judge
 from daemon.clerk.plan import ANALYSED_CLASSES
 from db import inquiries, intake
+from db.analyses import queue_analysis
 from db.intake import Receiving
 from db.models import Study, StudyState
 from db.session import transaction
@@ -93,7 +94,7 @@ class Completer:
             study.state = StudyState.WITHDRAWN
         if not rule.analyse or slices.deleted or study.state == StudyState.WITHDRAWN:
             return []
-        return [intake.queue_analysis(session, study, rule.priority, now).id]
+        return [queue_analysis(session, study, rule.priority, now).id]
 
     def _forget(self, receiving: set[int]) -> None:
         self._evidence = {key: value for key, value in self._evidence.items() if key in receiving}

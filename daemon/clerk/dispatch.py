@@ -10,13 +10,16 @@ from sqlalchemy import Engine
 
 from db import work
 from db.session import transaction
+from lungnode.broker import messages_waiting
 from lungnode.errors import UnavailableError
-from lungnode.queue import ANALYSE_TASK, CONFIRM_TASK, DELIVER_TASK, REPORT_TASK, wake
+from lungnode.queue import ANALYSE_TASK, CONFIRM_TASK, DELIVER_TASK, QUEUES, REPORT_TASK, wake
 from lungnode.settings import Settings
 
 # A message may wait longer behind others; its repeat finds the row claimed and does nothing. Where a lease is
 # shorter, that is how long anybody may be silent: a worker that is killed may have taken a message with it.
 RESEND_AFTER_S: Final = 30.0
+# In one queue; more would only grow older there. Whatever row a message names, the most urgent one is taken.
+MOST_MESSAGES: Final = 500
 _WOKEN: Final = {
     ANALYSE_TASK: work.ANALYSES,
     DELIVER_TASK: work.DELIVERIES,
@@ -48,6 +51,7 @@ class Dispatcher:
         limits |= dict.fromkeys(
             (work.DELIVERIES, work.VERIFICATIONS, work.REPORTS, work.CONFIRMATIONS), deliveries
         )
+        rooms = {queue: self._room(queue) for queue in set(QUEUES.values())}
         with transaction(self._engine) as session:
             for table, attempts in limits.items():
                 for row_id in work.take_back(session, table, now, attempts):
@@ -56,12 +60,18 @@ class Dispatcher:
             # What was marked while the broker was away never reached it.
             most_s = 0.0 if self._must_repeat or self._is_broker_away else RESEND_AFTER_S
             due = {
-                task: work.due(session, table, now, min(most_s, self._lease_s(task)))
+                task: work.due(session, table, now, min(most_s, self._lease_s(task)), rooms[QUEUES[task]])
                 for task, table in _WOKEN.items()
             }
         self._must_repeat = False
         for task, row_ids in due.items():
             self._wake(task, row_ids)
+
+    def _room(self, queue: str) -> int:
+        try:
+            return max(0, MOST_MESSAGES - messages_waiting(self._settings.broker, queue))
+        except UnavailableError:
+            return MOST_MESSAGES  # what cannot be sent is told where it is sent
 
     def _lease_s(self, task: str) -> float:
         of_analyses, of_deliveries = self._settings.analysis.lease_s, self._settings.delivery.lease_s

@@ -43,7 +43,9 @@ class Analysis(Base):
     __tablename__ = "analyses"
     __table_args__ = (
         UniqueConstraint("study_id", "revision"),
-        Index("ix_analyses_due", "state", "priority", "due_at"),
+        # In the order in which rows of one state are claimed.
+        Index("ix_analyses_due", "state", "priority", "turn", "due_at", "id"),
+        Index("ix_analyses_turns_of_source", "state", "priority", "source", "turn"),
         Index("ix_analyses_finished_at", "finished_at"),
     )
 
@@ -52,6 +54,8 @@ class Analysis(Base):
     revision: Mapped[int]
     state: Mapped[str] = mapped_column(String(16), default=AnalysisState.QUEUED)
     priority: Mapped[int] = mapped_column(default=5)
+    source: Mapped[str] = mapped_column(String(16), default="", server_default="")  # AE title it came from
+    turn: Mapped[int] = mapped_column(default=0, server_default="0")  # of its source, see db/analyses.py
     attempts: Mapped[int] = mapped_column(default=0)
     due_at: Mapped[datetime]
     woken_at: Mapped[datetime | None]  # when a worker was last told of it
