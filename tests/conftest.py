@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from db.session import open_engine, upgrade
+from db.session import open_engine
 from lungnode.settings import Settings
 from tests.command_line import CommandLine
+from tests.databases import copied, make_template, new_sqlite
 from tests.disks import Disks
 from tests.postgres import running_postgresql
 
@@ -48,33 +48,41 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database without tables, on SQLite and on PostgreSQL."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'lungnode.sqlite3'}"
-        return
-    server: str = request.getfixturevalue("postgresql")
-    name = f"test_{uuid4().hex}"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE template0")
-    yield server.replace("/postgres?", f"/{name}?")
-    execute(server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def execute(server: str, statement: str) -> None:
-    """Run a statement on a server, outside of any transaction."""
-    engine = open_engine(server)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(statement))
-    engine.dispose()
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Each kind of database in turn."""
+    kind: str = request.param
+    return kind
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
+def database_url(request: pytest.FixtureRequest, dialect: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database without tables, on SQLite and on PostgreSQL."""
+    if dialect == "sqlite":
+        yield f"sqlite:///{tmp_path / 'lungnode.sqlite3'}"
+        return
+    with copied(request.getfixturevalue("postgresql"), "template0") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template(postgresql: str) -> str:
+    """The URL of a PostgreSQL server that has the database to be copied."""
+    make_template(postgresql)
+    return postgresql
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, dialect: str, tmp_path: Path) -> Iterator[Engine]:
     """An empty database with all tables, on SQLite and on PostgreSQL."""
-    engine = open_engine(database_url)
-    upgrade(engine)
-    yield engine
-    engine.dispose()
+    if dialect == "sqlite":
+        engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+        yield engine
+        engine.dispose()
+        return
+    with copied(request.getfixturevalue("template")) as url:
+        engine = open_engine(url)
+        yield engine
+        engine.dispose()
 
 
 @pytest.fixture
@@ -85,36 +93,28 @@ def clerk_node(engine: Engine, tmp_path: Path) -> "ClerkNode":
     return ClerkNode(engine, Settings(data=tmp_path / "data"))
 
 
-@pytest.fixture(scope="session")
-def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with all tables and no rows, to be copied: making one takes half a second."""
-    path = tmp_path_factory.mktemp("sqlite") / "empty.sqlite3"
-    engine = open_engine(f"sqlite:///{path}")
-    upgrade(engine)
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Engine]:
+    """The same on SQLite alone, for what does not depend on the database."""
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
+    yield engine
     engine.dispose()
-    return path
 
 
 @pytest.fixture
-def courier(tmp_path: Path, empty_sqlite: Path) -> Iterator["MakeCourier"]:
+def courier(tmp_path: Path, sqlite: Engine) -> "MakeCourier":
     """Makes couriers on SQLite: delivery knows no dialect."""
     from tests.couriers import courier_maker  # noqa: PLC0415 - so that other tests need not load the courier
 
-    shutil.copy(empty_sqlite, tmp_path / "lungnode.sqlite3")
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    yield courier_maker(engine, tmp_path)
-    engine.dispose()
+    return courier_maker(sqlite, tmp_path)
 
 
 @pytest.fixture
-def local_node(tmp_path: Path) -> Iterator["ClerkNode"]:
-    """The same on SQLite alone, for what does not depend on the database."""
+def local_node(tmp_path: Path, sqlite: Engine) -> "ClerkNode":
+    """A clerk on SQLite alone."""
     from tests.spooling import ClerkNode  # noqa: PLC0415 - so that other tests need not load the clerk
 
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
-    yield ClerkNode(engine, Settings(data=tmp_path / "data"))
-    engine.dispose()
+    return ClerkNode(sqlite, Settings(data=tmp_path / "data"))
 
 
 @pytest.fixture

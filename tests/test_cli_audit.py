@@ -10,12 +10,13 @@ from sqlalchemy import update
 from db import audit
 from db.audit_chain import chain
 from db.models import AuditEvent
-from db.session import open_engine, transaction, upgrade
+from db.session import open_engine, transaction
 from lungnode.audit import events
 from lungnode.audit.events import Happening
 from lungnode.audit.message import Outcome, Source
 from lungnode.settings import Settings
 from tests.command_line import CommandLine, Result
+from tests.databases import new_sqlite
 
 NOON = datetime(2026, 3, 5, 12, 0, tzinfo=UTC)
 Run = Callable[..., Result]
@@ -25,8 +26,7 @@ Run = Callable[..., Result]
 def data(tmp_path: Path) -> Path:
     """A node whose trail has, an hour apart, a promotion, a login that failed and a deletion."""
     folder = tmp_path / "data"
-    engine = open_engine(Settings(data=folder).database)
-    upgrade(engine)
+    engine = new_sqlite(Settings(data=folder).database)
     hours = [NOON + timedelta(hours=number) for number in range(3)]
     with transaction(engine) as session:
         audit.record(session, "model promoted", "ab12", hours[0], name="[bold]best")

@@ -12,7 +12,7 @@ from pynetdicom import AE
 
 from db.accounts import add_account
 from db.models import Role
-from db.session import open_engine, transaction, upgrade
+from db.session import open_engine, transaction
 from lungnode.cli._check import Check, Status
 from lungnode.cli._checks import run_checks
 from lungnode.cli.check import rule_of
@@ -34,6 +34,7 @@ from lungnode.settings import (
 )
 from tests.bench import Bench
 from tests.committing import STUDY_ROOT_FIND, archive
+from tests.databases import new_sqlite
 from tests.mllp_peers import mllp_peer
 from tests.model_folders import Registry
 from tests.nodes import command, embedded_broker, variables
@@ -331,8 +332,7 @@ def test_a_study_that_is_neither_known_nor_a_file_is_said_so(tmp_path: Path) -> 
 
 
 def test_the_active_model_and_its_shadow_are_named_and_a_broken_one_is_wrong(tmp_path: Path) -> None:
-    engine = open_engine(Settings(data=tmp_path).database)
-    upgrade(engine)
+    engine = new_sqlite(Settings(data=tmp_path).database)
     registry = Registry(Bench(engine, tmp_path))
     active, shadow = registry.add(0.4), registry.add(0.6)
     registry.promote(active)
@@ -369,8 +369,7 @@ def test_a_web_that_sends_passwords_unencrypted_is_warned_of(tmp_path: Path) -> 
 
 
 def test_who_has_no_account_yet_is_told_how_to_make_one(tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     without = checks(tmp_path)["web"].message
     with transaction(engine) as session:
         add_account(session, "ada", Role.ADMIN, "", datetime.now(UTC))

@@ -7,9 +7,10 @@ from typer.testing import CliRunner, Result
 
 from db.commitments import link_studies, list_requests
 from db.models import CommitmentRequest, CommitmentState, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import open_engine, transaction
 from lungnode.cli import build
 from lungnode.commitment import Reference
+from tests.databases import new_sqlite
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 GOOD, GONE = Reference("1.2", "1.2.3.1"), Reference("1.2", "1.2.3.2", failure_reason=0x0112)
@@ -18,8 +19,7 @@ GOOD, GONE = Reference("1.2", "1.2.3.1"), Reference("1.2", "1.2.3.2", failure_re
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data folder with one request of each state, all of them about one study."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     with transaction(engine) as session:
         session.add(Study(study_instance_uid="1.2.3", created_at=NOON, changed_at=NOON))
         for number, state in enumerate(CommitmentState, start=1):

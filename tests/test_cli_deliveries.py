@@ -11,8 +11,9 @@ from typer.testing import CliRunner, Result
 
 from db.deliveries import list_deliveries, retry
 from db.models import Analysis, AuditEvent, Confirmation, Delivery, DeliveryState, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import open_engine, transaction
 from lungnode.cli import build
+from tests.databases import new_sqlite
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 RECORDS = [
@@ -68,8 +69,7 @@ def test_what_ended_badly_is_due_again_without_what_the_peer_has(engine: Engine)
 def lungnode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
     """Runs a command on a filled SQLite database."""
     monkeypatch.setenv("LUNGNODE_DATA", str(tmp_path))
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     fill(engine)
     engine.dispose()
     app = build()

@@ -7,10 +7,11 @@ import pytest
 
 from db.erasure import begin_erasure
 from db.models import Study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.cli._check import Check, Status
 from lungnode.cli._disk_checks import check_disks, check_kept
 from lungnode.settings import ReceiverSettings, RetentionSettings, Settings
+from tests.databases import new_sqlite
 from tests.disks import Disks
 from tests.retaining import change, settle
 from tests.spooling import NOON, STUDY, ClerkNode
@@ -19,8 +20,7 @@ from tests.spooling import NOON, STUDY, ClerkNode
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[ClerkNode]:
     settings = Settings(data=tmp_path / "data")
-    engine = open_engine(settings.database)
-    upgrade(engine)
+    engine = new_sqlite(settings.database)
     node = ClerkNode(engine, settings)
     settle(node)
     yield node

@@ -30,13 +30,14 @@ from db.models import (
     Withdrawal,
 )
 from db.queries import get_study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.cli._erasure import erase
 from lungnode.deidentify.linkage import Linkage
 from lungnode.deidentify.pseudonyms import open_pseudonyms
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.settings import Settings
 from tests.command_line import CommandLine, Result
+from tests.databases import new_sqlite
 from tests.retaining import KilledError, change, files, killed_at_file_step, settle, sweep
 from tests.spooling import NOON, STUDY, ClerkNode, ct, slices
 from trainer.blocks import BlockStore
@@ -52,8 +53,7 @@ SLICES = {study: sha256(study.encode()).hexdigest() for study in (STUDY, OTHER)}
 def node(tmp_path: Path) -> Iterator[ClerkNode]:
     """A node with traces of two studies everywhere."""
     settings = Settings(data=tmp_path / "data")
-    engine = open_engine(settings.database)
-    upgrade(engine)
+    engine = new_sqlite(settings.database)
     node = ClerkNode(engine, settings)
     for study in (STUDY, OTHER):
         settle(node, study)

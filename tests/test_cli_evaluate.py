@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from db.test_sets import Draw, freeze
 from lungnode.model_folder import SHIPPED_MODEL, describe_model
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.pixels import hounsfield, lung_window
 from lungnode.settings import Settings
 from tests.command_line import CommandLine, Result
+from tests.databases import new_sqlite
 from tests.model_folders import variant
 from tests.test_trainer_archive import NEGATIVE, POSITIVE, Archive
 
@@ -111,8 +112,7 @@ def test_a_frozen_test_set_is_measured_by_studies_and_names_its_digest(
     lungnode: Run, phantom: PhantomStudy, tmp_path: Path
 ) -> None:
     settings = Settings(data=tmp_path / "data")
-    engine = open_engine(settings.database)
-    upgrade(engine)
+    engine = new_sqlite(settings.database)
     archive = Archive(engine, settings.data, phantom)
     for number in range(4):
         study = phantom_study(tmp_path / f"{number}", slices=12, size=128, seed=number)
@@ -217,8 +217,7 @@ def test_a_report_without_a_place_is_one_sentence(lungnode: Run, images: Path) -
 
 
 def test_a_test_set_that_nobody_froze_is_one_sentence(lungnode: Run, tmp_path: Path) -> None:
-    engine = open_engine(Settings(data=tmp_path / "data").database)
-    upgrade(engine)
+    engine = new_sqlite(Settings(data=tmp_path / "data").database)
     engine.dispose()
 
     assert "There is no test set spring" in one_sentence(lungnode("--test-set=spring"))

@@ -11,8 +11,8 @@ import pytest
 from pydicom import dcmread
 
 from db.models import AuditEvent
-from db.session import open_engine, upgrade
 from lungnode.settings import Settings
+from tests.databases import new_sqlite
 from tests.nodes import command, variables, wait_for
 from tests.spooling import STUDY, ClerkNode, ct, slices
 
@@ -23,8 +23,7 @@ OTHER = "1.2.840.99999.2"
 def node(tmp_path: Path) -> Iterator[ClerkNode]:
     """A node on its defaults with two complete studies of one patient."""
     settings = Settings(data=tmp_path / "data")
-    engine = open_engine(settings.database)
-    upgrade(engine)
+    engine = new_sqlite(settings.database)
     node = ClerkNode(engine, settings)
     node.receive(*slices(range(1, 5), PatientID="HX4711"))
     node.receive(*slices(range(1, 3), OTHER, PatientID="HX4711", StudyDate="20260312"), name="a2")

@@ -6,10 +6,11 @@ import pytest
 
 from db.label_policy import DEFAULT_POLICY
 from db.models import AuditEvent, Correction, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from db.test_sets import training_studies
 from lungnode.settings import Settings
 from tests.command_line import CommandLine, Result
+from tests.databases import new_sqlite
 from tests.retaining import MONTH_S, change, files, keep_for, settle, sweep
 from tests.spooling import STUDY, ClerkNode
 
@@ -21,8 +22,7 @@ OTHER = "1.2.840.99999.2"
 def node(tmp_path: Path) -> Iterator[ClerkNode]:
     """A node with two settled studies, of which one is labelled."""
     settings = Settings(data=tmp_path / "data")
-    engine = open_engine(settings.database)
-    upgrade(engine)
+    engine = new_sqlite(settings.database)
     node = ClerkNode(engine, settings)
     settle(node)
     settle(node, OTHER)

@@ -14,10 +14,11 @@ from db.label_policy import Opinion
 from db.labels import set_label
 from db.models import AuditEvent, LabelSource, LabelValue
 from db.queries import get_study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from db.test_sets import Draw, freeze
 from lungnode.phantom import Patient, phantom_study
 from lungnode.settings import Settings
+from tests.databases import new_sqlite
 from tests.nodes import command, variables
 from tests.spooling import NOON, ClerkNode
 from trainer.grays import load_gray
@@ -33,8 +34,7 @@ PATIENTS = ("HX4710", "HX4711", "HX4712", "HX4713")
 def node(tmp_path: Path) -> Iterator[ClerkNode]:
     """A node with four labelled studies, and one without a label."""
     settings = Settings(data=tmp_path / "data")
-    engine = open_engine(settings.database)
-    upgrade(engine)
+    engine = new_sqlite(settings.database)
     node = ClerkNode(engine, settings)
     for seed, patient in enumerate((*PATIENTS, "HX4714")):
         node.receive(*_phantom(tmp_path, seed, patient), name=f"a{seed}")

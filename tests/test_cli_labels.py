@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from db.models import AuditEvent, RegisteredModel, Study, StudyState
-from db.session import open_engine, transaction, upgrade
+from db.session import open_engine, transaction
 from lungnode.settings import Settings
 from tests.command_line import CommandLine, Result
+from tests.databases import new_sqlite
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 Run = Callable[..., Result]
@@ -22,8 +23,7 @@ Run = Callable[..., Result]
 def data(tmp_path: Path) -> Path:
     """The data folder of a node that holds twelve studies of six patients."""
     folder = tmp_path / "data"
-    engine = open_engine(Settings(data=folder).database)
-    upgrade(engine)
+    engine = new_sqlite(Settings(data=folder).database)
     with transaction(engine) as session:
         for number in range(12):
             study = Study(study_instance_uid=f"1.2.{number}", patient_id=f"P{number // 2}", created_at=NOON)

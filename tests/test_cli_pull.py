@@ -10,9 +10,10 @@ from pynetdicom import evt
 from pynetdicom.dsutils import decode
 
 from db.models import AuditEvent
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.phantom import Patient, PhantomStudy, phantom_study
 from tests.command_line import CommandLine, Result
+from tests.databases import new_sqlite
 from tests.query_peers import dcmtk_pacs, getting_pacs, stored
 from tests.spooling import STUDY
 
@@ -183,8 +184,7 @@ def test_what_could_not_be_sent_is_counted_and_fails_the_command(
 
 
 def test_a_question_is_in_the_audit_trail_as_it_was_sent(pull: Pull) -> None:
-    engine = open_engine(f"sqlite:///{pull.folder / 'data/lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{pull.folder / 'data/lungnode.sqlite3'}")
 
     pull("--patient", "P-1")
 

@@ -14,9 +14,10 @@ from sqlalchemy import update
 
 from daemon.clerk.rendezvous import PATIENCE
 from db.models import AssociationRecord, CommitmentRequest, CommitmentStudy, Instance, Quarantined
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.errors import UnavailableError
 from lungnode.settings import Peer, Settings
+from tests.databases import new_sqlite
 from tests.spooling import NOON, STUDY, ClerkNode, Sender, ct, slices
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
@@ -25,8 +26,7 @@ WORKLIST = "1.2.840.10008.5.1.4.31"
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[ClerkNode]:
     """A node on SQLite whose archive holds slices 1 to 3 of a study."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     yield with_images(ClerkNode(engine, Settings(data=tmp_path / "data")))
     engine.dispose()
 

@@ -18,6 +18,7 @@ from db.models import Correction, Disposition, Instance, Quarantined, Withdrawal
 from db.session import open_engine, upgrade
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
+from tests.databases import new_sqlite
 from tests.rejecting import note
 from tests.spooling import ClerkNode, ct, slices
 
@@ -119,8 +120,7 @@ def test_a_folder_whose_removal_was_cut_short_is_removed(clerk_node: ClerkNode, 
 
 def test_a_locked_database_costs_time_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "lungnode.sqlite3"
-    engine = open_engine(f"sqlite:///{file}", lock_wait_s=0.05)
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{file}", lock_wait_s=0.05)
     node = ClerkNode(engine, Settings(data=tmp_path))
     fill(node)
     other = sqlite3.connect(file, isolation_level=None)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from db.models import Instance, Quarantined
-from db.session import open_engine, upgrade
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
+from tests.databases import new_sqlite
 from tests.disks import Disks, SmallDisk
 from tests.nodes import wait_for
 from tests.retaining import MONTH_S, files, keep_for, settle, sweep
@@ -22,8 +22,7 @@ PIXELS = os.urandom(300_000)  # of a slice whose file does not fit beside others
 
 
 def node_on(data: Path, database: Path) -> ClerkNode:
-    engine = open_engine(f"sqlite:///{database / 'lungnode.sqlite3'}", lock_wait_s=1.0)
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{database / 'lungnode.sqlite3'}", lock_wait_s=1.0)
     return ClerkNode(engine, Settings(data=data))
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 
 from daemon.clerk.main import Outage, run
 from db.models import Analysis, Instance
-from db.session import open_engine, upgrade
 from lungnode.errors import SettingsError, UnavailableError
 from lungnode.settings import ClerkSettings, Rule, Settings
+from tests.databases import new_sqlite
 from tests.spooling import ClerkNode, Sender, ct, slices
 
 FAST = ClerkSettings(poll_s=0.01, quiet_s=0.05, gap_quiet_s=0.05, sweep_s=0.05)
@@ -111,8 +111,7 @@ def test_a_rule_that_names_no_attribute_stops_the_clerk_at_once(tmp_path: Path) 
 
 def test_a_clerk_told_to_stop_leaves_the_rest_for_the_next(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
-    engine = open_engine(settings.database)
-    upgrade(engine)
+    engine = new_sqlite(settings.database)
     node = ClerkNode(engine, settings)
     node.sender().send(*slices(range(1, 5), ImagesInAcquisition=4)).release()
     node.stop.set()

@@ -8,9 +8,9 @@ import pytest
 from daemon.clerk.orphans import find_orphans
 from daemon.clerk.reindex import reindex
 from db.models import Instance
-from db.session import open_engine, upgrade
 from lungnode.settings import Settings
 from tests.command_line import CommandLine
+from tests.databases import new_sqlite
 from tests.retaining import MONTH_S, keep_for, settle, sweep
 from tests.spooling import STUDY, ClerkNode, ct, slices, write
 
@@ -114,8 +114,7 @@ def test_the_command_prints_what_is_wrong_and_fails_or_says_that_all_is_well(
     command_line: CommandLine, tmp_path: Path
 ) -> None:
     settings = Settings(data=tmp_path / "data")
-    engine = open_engine(settings.database)
-    upgrade(engine)
+    engine = new_sqlite(settings.database)
     node = ClerkNode(engine, settings)
     settle(node)
     good = command_line.run(settings.data, "studies", "check")

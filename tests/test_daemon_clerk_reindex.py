@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from daemon.clerk.reindex import Reindexed, reindex
 from db.models import Analysis, Disposition, Instance, Quarantined, StudyState
-from db.session import open_engine, upgrade
+from tests.databases import new_sqlite
 from tests.rejecting import note
 from tests.spooling import NOON, STUDY, ClerkNode, ct, slices
 
@@ -15,8 +15,7 @@ from tests.spooling import NOON, STUDY, ClerkNode, ct, slices
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Engine]:
     """Another database without rows."""
-    engine = open_engine(f"sqlite:///{tmp_path}/empty.sqlite3")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path}/empty.sqlite3")
     yield engine
     engine.dispose()
 

@@ -22,7 +22,7 @@ from daemon.clerk.syslog import AUDIT, CHAIN, encode, send
 from db import audit
 from db.audit_chain import verify
 from db.models import AuditBatch
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.audit import events
 from lungnode.audit.events import Happening
 from lungnode.audit.message import Outcome
@@ -31,6 +31,7 @@ from lungnode.cli._check import Status
 from lungnode.errors import UnavailableError
 from lungnode.settings import AuditSettings, Settings, SyslogSettings
 from lungnode.settings.tls import PeerTls
+from tests.databases import new_sqlite
 from tests.syslogd import PROGRAM, Syslogd, free_port, running_syslogd
 
 NOON = datetime(2026, 3, 5, 12, 0, 0, 123456, tzinfo=UTC)
@@ -48,8 +49,7 @@ needs_syslogd = pytest.mark.skipif(
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path / 'node.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'node.sqlite3'}")
     yield engine
     engine.dispose()
 

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 
 from daemon.web.app import ROUTERS, make_app
 from daemon.web.permissions import Permission
-from db.session import open_engine, upgrade
 from lungnode.settings import WebSettings
+from tests.databases import new_sqlite
 from tests.web import Browser, Web
 
 # Every route, and what it takes. A route that is not here fails the test.
@@ -108,8 +108,7 @@ ROLES = {
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     folder = tmp_path_factory.mktemp("web")
-    engine = open_engine(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{folder / 'lungnode.sqlite3'}")
     yield Web(engine, folder)
     engine.dispose()
 

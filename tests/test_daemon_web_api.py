@@ -15,8 +15,9 @@ from benchmarks.generated import fill
 from daemon.web.permissions import Permission
 from db.models import Account, Analysis, AuditEvent, Delivery, Label, RegisteredModel, Study
 from db.registry import register
-from db.session import open_engine, reading, transaction, upgrade
+from db.session import reading, transaction
 from lungnode.model_folder import SHIPPED_MODEL, describe_model
+from tests.databases import new_sqlite
 from tests.model_folders import variant
 from tests.nodes import wait_for
 from tests.web import PASSWORD, Browser, Web
@@ -29,8 +30,7 @@ API = "/api/v1"
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     folder = tmp_path_factory.mktemp("web")
-    engine = open_engine(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{folder / 'lungnode.sqlite3'}")
     fill(engine, COUNT)
     yield Web(engine, folder)
     engine.dispose()

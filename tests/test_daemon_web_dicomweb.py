@@ -27,10 +27,11 @@ from pydicom.uid import (
 from sqlalchemy import select
 
 from db.models import Analysis, AuditEvent, Output, Study
-from db.session import open_engine, reading, transaction, upgrade
+from db.session import reading, transaction
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.settings import ReceiverSettings
 from tests.ct_images import ENCODERS
+from tests.databases import new_sqlite
 from tests.nodes import wait_for
 from tests.spooling import NOON, ClerkNode, ct, write
 from tests.web import Web, serving
@@ -93,8 +94,7 @@ def encoded(path: Path, number: int) -> bytes:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("dicomweb")
-    engine = open_engine(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{folder / 'lungnode.sqlite3'}")
     receiver = ReceiverSettings(disk_reject_bytes=0, disk_warn_bytes=0)
     web = Web(engine, folder / "data", {"receiver": receiver})
     phantom = phantom_study(folder / "phantom", 10, size=64)

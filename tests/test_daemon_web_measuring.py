@@ -14,9 +14,10 @@ from benchmarks.generated import fill
 from daemon.receiver.told import CountsFile
 from daemon.web.measuring import Measures
 from db.models import Analysis, Delivery
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.pulse import Pulse
 from lungnode.settings import WebSettings
+from tests.databases import new_sqlite
 from tests.dicom_wire import Peer
 from tests.receiving import an_instance, running_receiver, wait_until
 from tests.web import Web
@@ -27,8 +28,7 @@ DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     folder = tmp_path_factory.mktemp("measuring")
-    engine = open_engine(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{folder / 'lungnode.sqlite3'}")
     fill(engine, 300)
     web = Web(engine, folder / "data", {"web": WebSettings(open_metrics=True)})
     web.node.settings.data.mkdir()

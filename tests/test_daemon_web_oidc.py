@@ -13,8 +13,9 @@ from sqlalchemy import select
 
 from db.accounts import disable, find_account
 from db.models import Account, Role
-from db.session import open_engine, reading, transaction, upgrade
+from db.session import reading, transaction
 from lungnode.settings import OidcSettings, WebSettings
+from tests.databases import new_sqlite
 from tests.nodes import wait_for
 from tests.orthanc import free_port
 from tests.web import Browser, Web
@@ -44,8 +45,7 @@ def issuer() -> Iterator[str]:
 
 @pytest.fixture
 def web(issuer: str, tmp_path: Path) -> Iterator[Web]:
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     oidc = OidcSettings(
         issuer=issuer,
         client_id=CLIENT,
@@ -190,8 +190,7 @@ def test_a_refusal_and_a_forged_code_are_told(web: Web) -> None:
 
 
 def test_a_provider_that_is_away_is_told_and_passwords_go_on_working(tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     away = OidcSettings(issuer=f"http://127.0.0.1:{free_port()}", client_id=CLIENT)
     web = Web(engine, tmp_path, {"web": WebSettings(oidc=away)})
 
@@ -203,8 +202,7 @@ def test_a_provider_that_is_away_is_told_and_passwords_go_on_working(tmp_path: P
 
 
 def test_without_a_provider_there_is_no_such_sign_in(tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
 
     assert Web(engine, tmp_path).browser().get("/oidc/start").status_code == 404
     engine.dispose()

@@ -16,11 +16,12 @@ from sqlalchemy import select
 from daemon.web.sweeping import sweep
 from daemon.web.unpacking import Unpacked
 from db.models import Upload
-from db.session import open_engine, reading, upgrade
+from db.session import reading
 from lungnode.errors import UnusableError
 from lungnode.phantom import phantom_study
 from lungnode.settings import ReceiverSettings, WebSettings
 from tests.bench import OneProbability
+from tests.databases import new_sqlite
 from tests.nodes import embedded_broker
 from tests.web import Web
 from worker.hold import Node
@@ -33,8 +34,7 @@ API = "/api/v1/uploads"
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     """A web with a broker, and a worker's desk with a toy model."""
     folder = tmp_path_factory.mktemp("uploads")
-    engine = open_engine(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{folder / 'lungnode.sqlite3'}")
     limits = {
         "receiver": ReceiverSettings(disk_reject_bytes=0, disk_warn_bytes=0),
         "web": WebSettings(upload_bytes=3_000_000, session_s=10**6, session_idle_s=10**6),

@@ -14,10 +14,11 @@ from sqlalchemy import Engine, delete, select, text, update
 from db import audit
 from db.audit_chain import BEGINNING, chain, verify
 from db.models import AuditBatch, AuditEvent, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.audit import events
 from lungnode.audit.events import EVENTS, Happening
 from lungnode.audit.message import Outcome, Source
+from tests.databases import new_sqlite
 
 NOON = datetime(2026, 3, 5, 12, 0, tzinfo=UTC)
 US = Source("LUNGNODE")
@@ -51,8 +52,7 @@ def trail(engine: Engine) -> Engine:
 @pytest.fixture
 def sqlite_trail(tmp_path: Path) -> Iterator[Engine]:
     """The same on SQLite, which is ready at once."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'trail.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'trail.sqlite3'}")
     note(engine, 6)
     chain_all(engine)
     yield engine

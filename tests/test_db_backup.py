@@ -2,7 +2,6 @@ import json
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -48,7 +47,6 @@ from db.work import Work
 from lungnode.deidentify.pseudonyms import open_pseudonyms
 from lungnode.digest import file_digest
 from lungnode.errors import UnavailableError, UnusableError
-from lungnode.settings import Settings
 from tests.backing_up import BackedUp, nothing
 from tests.spooling import NOON, ClerkNode, slices
 
@@ -62,12 +60,9 @@ def node(clerk_node: ClerkNode, tmp_path: Path) -> BackedUp:
 
 
 @pytest.fixture
-def file_node(tmp_path: Path, empty_sqlite: Path) -> Iterator[BackedUp]:
+def file_node(local_node: ClerkNode, tmp_path: Path) -> BackedUp:
     """The same on SQLite alone, for what has to do with files and not with databases."""
-    shutil.copy(empty_sqlite, tmp_path / "lungnode.sqlite3")
-    engine = open_engine(f"sqlite:///{tmp_path}/lungnode.sqlite3")
-    yield filled(ClerkNode(engine, Settings(data=tmp_path / "data")), tmp_path)
-    engine.dispose()
+    return filled(local_node, tmp_path)
 
 
 def filled(clerk: ClerkNode, folder: Path) -> BackedUp:

@@ -14,6 +14,7 @@ from db.search import Order, Search, Step, browse_studies, count_studies, search
 from db.session import open_engine, reading, transaction, upgrade
 from db.text_keys import search_key
 from lungnode.errors import UnusableError
+from tests.databases import new_sqlite
 from tests.spooling import NOON
 
 DONE = {"state": "complete"}
@@ -184,8 +185,7 @@ def test_the_values_to_choose_from_are_those_that_are_there(hospital: Engine) ->
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('filled') / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path_factory.mktemp('filled') / 'lungnode.sqlite3'}")
     fill(engine, 3000)
     with engine.begin() as connection:
         connection.exec_driver_sql("ANALYZE")

@@ -9,10 +9,11 @@ from sqlalchemy import Engine, insert, select
 from benchmarks.generated import fill
 from db import models
 from db.models import Base, RegisteredModel, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import open_engine, transaction
 from db.transfer import copy_rows
 from lungnode.errors import UnusableError
 from tests.command_line import CommandLine
+from tests.databases import new_sqlite
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 
@@ -20,8 +21,7 @@ NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Engine]:
     """A SQLite database as a hospital leaves it."""
-    engine = open_engine(f"sqlite:///{tmp_path}/source.sqlite3")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path}/source.sqlite3")
     fill(engine, 60)
     with transaction(engine) as session:
         for number in (1, 2):

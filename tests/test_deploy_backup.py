@@ -24,7 +24,7 @@ from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.pulse import Pulse
 from lungnode.settings import Settings
 from tests.command_line import CommandLine
-from tests.conftest import execute
+from tests.databases import execute
 from tests.faults.invariants import lost
 from tests.faults.scanner import send_study
 from tests.nodes import command, lungnode, variables, wait_for

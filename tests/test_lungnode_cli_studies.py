@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from db.models import Analysis, AnalysisState, Delivery, DeliveryState, Inquiry, InquiryKind, InquiryState
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.settings import Settings
+from tests.databases import new_sqlite
 from tests.spooling import NOON, STUDY, ClerkNode, ct, slices
 
 
@@ -18,8 +19,7 @@ from tests.spooling import NOON, STUDY, ClerkNode, ct, slices
 def node(tmp_path: Path) -> Iterator[ClerkNode]:
     """A node on its defaults with one analysed study that holds a conflict."""
     settings = Settings(data=tmp_path / "data")
-    engine = open_engine(settings.database)
-    upgrade(engine)
+    engine = new_sqlite(settings.database)
     node = ClerkNode(engine, settings)
     sender = node.sender().send(*slices(range(1, 5)), ct(1, PixelData=bytes(32)))
     sender.put(lambda path: path.write_text("no DICOM"))

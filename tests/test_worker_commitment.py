@@ -16,10 +16,11 @@ from sqlalchemy import Engine
 
 from db import commitments
 from db.models import CommitmentRequest, CommitmentState
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.commitment import PUSH_MODEL, Reference
 from lungnode.settings import DeliverySettings, Peer, Settings
 from tests.couriers import NOON
+from tests.databases import new_sqlite
 from tests.dicom_wire import CT_IMAGE_STORAGE, VERIFICATION
 from worker.commitment import report_row
 from worker.hold import Node
@@ -70,8 +71,7 @@ def listening(scanner: Scanner, abstract_syntax: str = PUSH_MODEL, called: str =
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     yield engine
     engine.dispose()
 

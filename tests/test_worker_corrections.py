@@ -9,12 +9,13 @@ from sqlalchemy import Engine, delete, select
 
 from db.corrections import Said, correct
 from db.models import Delivery, DeliveryState, Output, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from db.work import DELIVERIES, Claim, claim
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.phantom.study import Patient
 from lungnode.settings import DicomDestination
 from tests.bench import NOON, PACS, Bench
+from tests.databases import new_sqlite
 from tests.orthanc import Orthanc, running_orthanc
 from tests.validators import iod_errors, report_text
 from worker.courier import deliver_row
@@ -40,8 +41,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     yield Bench(engine, tmp_path)
     engine.dispose()
 

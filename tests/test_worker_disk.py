@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from db.work import ANALYSES, take_back
 from lungnode.errors import UnavailableError
 from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.shown_maps import MAPS_FILE
 from tests.bench import NOON, Bench
+from tests.databases import new_sqlite
 from tests.disks import Disks, SmallDisk
 from worker.room import LEAST_BYTES, WAIT_S
 
@@ -82,8 +83,7 @@ def test_a_database_on_a_full_disk_keeps_the_study_for_later(
 ) -> None:
 
     small = disks.make(MEGABYTES)
-    engine = open_engine(f"sqlite:///{small.folder / 'lungnode.sqlite3'}", lock_wait_s=1.0)
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{small.folder / 'lungnode.sqlite3'}", lock_wait_s=1.0)
     bench = Bench(engine, tmp_path)
     row_id = bench.archive(study.paths)
     bench.model.before_predict = small.fill

@@ -15,11 +15,12 @@ from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, genera
 from sqlalchemy import Engine
 
 from db.models import Analysis, AnalysisState, AuditEvent, Delivery, DeliveryState, Output, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.phantom import phantom_study
 from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, open_queue, wake
 from lungnode.settings import Settings
 from tests.bench import Bench
+from tests.databases import new_sqlite
 from tests.nodes import children, command, embedded_broker, lungnode, stop, variables, wait_for
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -103,8 +104,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     port = wait_for(lambda: _port(received), what="the stand-in PACS")
     pacs = {"name": "PACS", "ae_title": "STANDIN", "host": "127.0.0.1", "port": port}
     environment = {"LUNGNODE_DESTINATIONS": json.dumps([pacs])}
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     yield Node(Settings(data=tmp_path), engine, received, environment)
     engine.dispose()
     stop(standin)
@@ -170,8 +170,7 @@ def test_an_analysis_that_hangs_is_killed_at_its_limit_and_a_stopping_worker_wai
     tmp_path: Path,
 ) -> None:
     """One test for two lives of the model's process: loading it takes seconds."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     bench = Bench(engine, tmp_path)
     row_id = bench.archive(phantom_study(tmp_path / "study", slices=16, size=256).paths)
     limit = {"LUNGNODE_ANALYSIS__HARD_LIMIT_S": "3"}
@@ -192,8 +191,7 @@ def test_an_analysis_that_hangs_is_killed_at_its_limit_and_a_stopping_worker_wai
 
 @pytest.mark.timeout(180)
 def test_a_worker_whose_broker_dies_in_mid_analysis_takes_the_next_message(tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     bench = Bench(engine, tmp_path)
     paths = phantom_study(tmp_path / "study", slices=16, size=256).paths
     first = bench.archive(paths[:-1])

@@ -7,8 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from db.session import open_engine, upgrade
 from lungnode.settings import Settings
+from tests.databases import new_sqlite
 from tests.hostile.datasets import damaged
 from tests.spooling import ClerkNode, slices
 
@@ -28,8 +28,7 @@ class Indexed:
 
 def index_damaged(folder: Path, seeds: list[bytes], seed: int, numbers: Sequence[int]) -> dict[str, Any]:
     """Index damaged files in batches; say where each ended, and whether the honest study is whole."""
-    engine = open_engine(f"sqlite:///{folder / 'clerk.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{folder / 'clerk.sqlite3'}")
     node = ClerkNode(engine, Settings(data=folder / "node"))
     digests = set()
     for start in range(0, len(numbers), _PER_ASSOCIATION):
