@@ -122,14 +122,19 @@ def delivery_states(session: Session, analyses: Collection[int]) -> dict[int, Co
 
 
 def next_step(row: Delivery, max_attempts: int) -> str:
-    """Say what will happen to a delivery, or what an operator must do, in a sentence or two."""
+    """Say what will happen to a delivery, or what an operator must do and type, in a sentence or two."""
+    step = outlook(row, max_attempts)
+    return f"{step} Then: lungnode deliveries retry {row.id}" if row.state in ENDED_BADLY else step
+
+
+def outlook(row: Delivery, max_attempts: int) -> str:
+    """Say what will happen to a delivery, or what an operator must do before it is sent again."""
     if row.state == DeliveryState.PENDING and row.attempts:
         when = row.due_at.strftime("%Y-%m-%d %H:%M:%S UTC")
         attempt = f"It is tried again at {when}, attempt {row.attempts + 1} of {max_attempts}."
         return f"{attempt} {row.advice}".strip()
     if row.state in ENDED_BADLY:
-        first = row.advice or "Mend what the reason says."
-        return f"{first} Then: lungnode deliveries retry {row.id}"
+        return row.advice or "Mend what the reason says."
     if row.confirmation and row.state == DeliveryState.STORED:
         return confirmations.next_step(row.confirmation)
     if row.confirmation and row.state == DeliveryState.COMMITTED:

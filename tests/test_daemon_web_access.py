@@ -31,6 +31,8 @@ NEEDS = {
     "POST /sign-out": "view",
     "GET /": "view",
     "GET /studies/{study_instance_uid}": "view",
+    "GET /studies/{study_instance_uid}/revisions/{number}/heatmaps/{place}.png": "view",
+    "GET /studies/{study_instance_uid}/revisions/{number}/report": "view",
     "GET /models": "view",
     "GET /upload": "upload",
     "GET /operations": "operate",
@@ -97,7 +99,7 @@ NEEDS = {
 EXAMPLES = {"study_instance_uid": "1.2.3", "number": "1", "model": "none", "name": "nobody"}
 EXAMPLES |= {"study": "1.2.3", "series": "1.2", "instance": "1.1", "sop_instance_uid": "1.1"}
 EXAMPLES |= {"key": "0" * 32, "picture": "0001-0001.png"}
-EXAMPLES |= {"frames": "1", "frame": "1", "path": "1"}
+EXAMPLES |= {"frames": "1", "frame": "1", "path": "1", "place": "1"}
 ROLES = {
     "viewer": {"view"},
     "reader": {"view", "judge", "upload", "store"},

@@ -5,6 +5,7 @@ from highdicom.sr import Comprehensive3DSR, MeasurementReport
 from pydicom.dataset import Dataset
 
 from lungnode import codes
+from lungnode.narrative import describe
 from tests.findings import (
     CREATED_AT,
     DIGEST,
@@ -17,7 +18,6 @@ from tests.findings import (
     enhanced_study,
     finding,
 )
-from worker.outputs.narrative import describe
 from worker.outputs.report import compose_report
 from worker.result import Verdict
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from db.models import Analysis, AnalysisState, DeliveryState, Instance
 from db.session import open_engine, transaction
 from lungnode.errors import UnusableError
-from worker.outputs.narrative import describe
+from lungnode.narrative import describe
 
 _UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
 _ON_THE_WAY: Final = (DeliveryState.PENDING, DeliveryState.SENDING)

@@ -2,6 +2,8 @@
 
 from typing import Final
 
-from daemon.web.pages import audit, models, operations, studies, study, upload, users
+from daemon.web.pages import audit, heatmap, models, operations, report, studies, study, upload, users
 
-PAGES: Final = tuple(module.router for module in (studies, study, upload, operations, models, audit, users))
+PAGES: Final = tuple(
+    module.router for module in (studies, study, heatmap, report, upload, operations, models, audit, users)
+)

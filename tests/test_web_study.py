@@ -1,0 +1,212 @@
+"""The page of a study in a real browser: what was sent by C-STORE is looked at, judged and sent on."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Locator, expect
+from sqlalchemy import select
+
+from db.models import AuditEvent, Feedback, Label
+from db.session import reading
+from lungnode.phantom import Patient
+from tests.browsing import DESKTOP, PHONE, Tab, chromium, needs_chromium, tab
+from tests.whole_node import WholeNode, not_registered, whole_node
+
+pytestmark = needs_chromium
+HARMFUL = Patient(name="<script>alert(1)</script>^Eve", patient_id="'; DROP TABLE studies;--")
+SLICES = 24
+Opened = tuple[WholeNode, Browser, str]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """A node that analysed a phantom whose report the PACS refused, and a browser."""
+    with whole_node(tmp_path_factory.mktemp("node")) as node, chromium() as browser:
+        node.pacs.answers = [not_registered()]
+        study = node.receive(SLICES, patient=HARMFUL)
+        yield node, browser, f"/studies/{study.study_instance_uid}"
+
+
+@pytest.fixture(scope="module")
+def signed_in(opened: Opened) -> Iterator[Tab]:
+    node, browser, _ = opened
+    with tab(browser, node.base) as opened_tab:
+        yield opened_tab.sign_in("admin")
+
+
+@pytest.fixture
+def page(opened: Opened, signed_in: Tab) -> Tab:
+    return signed_in.open(opened[2])
+
+
+def course(page: Tab) -> Locator:
+    return page.page.get_by_role("slider", name="Slice")
+
+
+def at(page: Tab) -> int:
+    return int(course(page).get_attribute("aria-valuenow") or 0)
+
+
+def shown(page: Tab) -> Locator:
+    return page.page.locator("#slice img")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_the_page_can_be_used_by_everybody_at_every_width(opened: Opened, size: tuple[int, int]) -> None:
+    node, browser, address = opened
+    with tab(browser, node.base, size=size, touch=size == PHONE) as page:
+        page.sign_in("reader").open(address)
+        page.check()
+        page.page.emulate_media(color_scheme="dark")
+        page.check()
+        width = page.page.evaluate("document.documentElement.scrollWidth")
+        seen = page.page.evaluate("document.querySelector('#slice img').naturalWidth")
+
+    assert (width, seen) == (size[0], 256)
+
+
+def test_a_harmful_name_is_shown_as_it_is_written(page: Tab) -> None:
+    assert page.page.locator("h1").inner_text() == "<script>alert(1)</script>, Eve"
+    assert "'; DROP TABLE studies;--" in page.page.locator(".patient").inner_text()
+    assert page.wrong == []
+
+
+def test_verdict_reasons_phases_and_research_use_are_told(page: Tab) -> None:
+    expect(page.page.locator("#verdict")).to_contain_text("positive")
+    expect(page.page.locator("#verdict")).to_contain_text("Research use only")
+    expect(page.page.get_by_role("img", name="on a scale from 0 to 1")).to_be_visible()
+    expect(page.page.locator(".reasons")).to_contain_text(f"{SLICES} axial slices")
+    expect(page.page.locator(".phases")).to_contain_text("slices classified")
+
+
+def test_wheel_keys_and_the_course_scroll_through_the_slices(page: Tab) -> None:
+    first = at(page)
+    page.page.locator("#stage").hover()
+    page.page.mouse.wheel(0, 100)
+    wheeled = at(page)
+    page.page.locator("#stage").click()
+    moved = []
+    for key in ("ArrowDown", "ArrowUp", "End", "PageUp", "Home", "PageDown"):
+        page.page.keyboard.press(key)
+        moved.append(at(page))
+    box = course(page).bounding_box()
+    assert box is not None
+    page.page.mouse.click(box["x"] + box["width"] - 2, box["y"] + 20)
+
+    assert wheeled == first + 1
+    assert moved == [first + 2, first + 1, SLICES, SLICES - 10, 1, 11]
+    assert at(page) == SLICES
+    expect(shown(page)).to_have_attribute("alt", f"Slice {SLICES} of {SLICES}")
+    assert page.wrong == []
+
+
+def test_a_drag_sideways_scrolls_as_well(page: Tab) -> None:
+    first, box = at(page), page.page.locator("#stage").bounding_box()
+    assert box is not None
+    page.page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + 250, box["y"] + 200)
+    page.page.mouse.up()
+
+    assert at(page) > first
+
+
+def test_neighbours_are_there_before_they_are_asked_for(page: Tab) -> None:
+    asked = page.page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
+
+    assert sum("/rendered?" in each for each in asked) > 10
+    assert sum("/heatmaps/" in each for each in asked) > 10
+
+
+def test_the_window_and_the_heatmap_change_what_is_seen(page: Tab) -> None:
+    heatmap = page.page.locator("#heatmap img")
+    page.page.get_by_role("button", name="Mediastinum").click()
+    expect(shown(page)).to_have_attribute("src", re.compile("window=40,400"))
+    expect(heatmap).to_have_count(1)
+    page.page.get_by_label("Heatmap").fill("100")
+    whole = page.page.evaluate("getComputedStyle(document.getElementById('heatmap')).opacity")
+    page.page.get_by_label("Heatmap").fill("0")
+
+    expect(heatmap).to_have_count(0)
+    assert whole == "1"
+    page.check()
+
+
+def test_the_report_is_read_as_text(page: Tab) -> None:
+    page.page.get_by_text("Report as text").click()
+
+    expect(page.page.locator("#report")).to_contain_text("Probability: ")
+    expect(page.page.locator("#report")).to_contain_text("Presence of property: Present")
+    page.check()
+
+
+def test_the_way_back_leads_to_the_list_as_it_was(opened: Opened, signed_in: Tab) -> None:
+    signed_in.open("/?verdict=positive&limit=20").page.locator(".who a").first.click()
+    signed_in.page.wait_for_url(f"**{opened[2]}")
+    signed_in.open(f"{opened[2]}?revision=1").page.get_by_role("link", name="← Studies").click()
+
+    signed_in.page.wait_for_url("**/?verdict=positive&limit=20")
+
+
+def test_what_a_reader_says_is_kept_as_a_label_and_nothing_sent_changes(opened: Opened, page: Tab) -> None:
+    node, _, _ = opened
+    sent = len(node.pacs.stored)
+    page.page.get_by_label("Disagree").check()
+    expect(page.page.get_by_label("The study shows instead")).to_have_value("negative")
+    page.page.get_by_label("Remark").fill("<b>old</b> scars")
+    page.page.get_by_role("button", name="Send", exact=True).click()
+
+    voice = page.page.locator("#said-by-readers")
+    expect(voice).to_contain_text("admin disagrees negative")
+    expect(voice).to_contain_text("<b>old</b> scars")
+    expect(page.page.locator("#feedback")).to_contain_text("What was sent is not changed")
+    page.check()
+    with reading(node.web.engine) as session:
+        said = session.scalars(select(Feedback)).one()
+        label = session.scalars(select(Label)).one()
+    assert (said.agreement, said.value) == ("disagree", "negative")
+    assert (label.value, label.reader) == ("negative", "admin")
+    assert len(node.pacs.stored) == sent
+
+
+def test_a_refused_delivery_tells_why_and_is_sent_again(opened: Opened, page: Tab) -> None:
+    node, _, address = opened
+    deliveries = page.page.locator("#deliveries")
+    expect(deliveries).to_contain_text("Station LUNGNODE is not registered")
+    expect(deliveries).to_contain_text("Let the peer allow our AE title to store.")
+    page.page.get_by_role("button", name="Send again to PACS: report").click()
+    expect(deliveries).to_contain_text("pending")
+    node.work()
+
+    page.open(address)
+    expect(deliveries.get_by_text("stored", exact=True)).to_have_count(2)
+    expect(page.page.get_by_role("button", name="Send again")).to_have_count(0)
+    assert page.wrong == []
+
+
+def test_a_study_without_a_verdict_says_why(opened: Opened, signed_in: Tab) -> None:
+    node, _, _ = opened
+    study = node.receive(4, seed=7)
+
+    signed_in.open(f"/studies/{study.study_instance_uid}")
+
+    expect(signed_in.page.locator("#verdict")).to_contain_text("no chest CT")
+    expect(signed_in.page.locator("#verdict .note")).not_to_be_empty()
+    expect(signed_in.page.locator("#viewer")).to_contain_text("No slice has a probability")
+    signed_in.page.get_by_label("Negative").check()
+    signed_in.page.get_by_role("button", name="Send", exact=True).click()
+    expect(signed_in.page.locator("#said-by-readers")).to_contain_text("admin disagrees negative")
+    signed_in.check()
+
+
+def test_who_may_only_look_is_offered_nothing_else_and_the_audit_tells_of_it(opened: Opened) -> None:
+    node, browser, address = opened
+    with tab(browser, node.base) as page:
+        page.sign_in("viewer").open(address)
+
+        expect(page.page.locator("#feedback")).to_have_count(0)
+        expect(page.page.get_by_role("button", name="again")).to_have_count(0)
+    with reading(node.web.engine) as session:
+        events = session.scalars(select(AuditEvent).where(AuditEvent.action == "study viewed")).all()
+    assert {each.actor for each in events} >= {"viewer", "admin"}
