@@ -46,6 +46,12 @@ def newest(session: Session, wanted: Wanted, limit: int) -> list[AuditEvent]:
     return list(session.scalars(query))
 
 
+def last_of(session: Session, action: str, subject: str) -> AuditEvent | None:
+    """Return the last event of an action that was done to something."""
+    wanted = Wanted(action=action, subject=subject)
+    return next(iter(newest(session, wanted, 1)), None)
+
+
 def everything(engine: Engine, wanted: Wanted) -> Iterator[AuditEvent]:
     """Yield events in the order they were written, in pieces, so that the node goes on meanwhile."""
     last_id = 0

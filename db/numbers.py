@@ -3,10 +3,11 @@
 Each is counted from an index.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,10 +22,19 @@ from db.models import (
     LabelValue,
     Quarantined,
     Study,
+    StudyState,
     Upload,
 )
 
 _WAITING = (AnalysisState.QUEUED, AnalysisState.FAILED)
+# What somebody still has to do something about: few rows, however many studies there were.
+_OPEN: Final = frozenset(
+    {
+        StudyState.RECEIVING,
+        *(AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED, AnalysisState.QUARANTINED),
+        *(DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.REFUSED, DeliveryState.DEAD),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -41,12 +51,13 @@ class Numbers:
     oldest_delivery_s: float
 
 
-def read_numbers(session: Session, now: datetime) -> Numbers:
-    """Count."""
+def read_numbers(session: Session, now: datetime, *, only_open: bool = False) -> Numbers:
+    """Count; with `only_open` what is settled is left out, which takes no time at all."""
+    states = _OPEN if only_open else None
     return Numbers(
-        studies=_by(session, Study.state),
-        analyses=_by(session, Analysis.state),
-        deliveries=_by_destination(session),
+        studies=_by(session, Study.state, states),
+        analyses=_by(session, Analysis.state, states),
+        deliveries=_by_destination(session, states),
         uploads=_by(session, Upload.state),
         quarantined_files=session.scalar(select(func.count(Quarantined.id))) or 0,
         instances=session.scalar(select(func.max(Instance.id))) or 0,
@@ -55,14 +66,17 @@ def read_numbers(session: Session, now: datetime) -> Numbers:
     )
 
 
-def _by(session: Session, column: Any) -> dict[str, int]:
-    counted = session.execute(select(column, func.count()).group_by(column))
+def _by(session: Session, column: Any, states: Collection[str] | None = None) -> dict[str, int]:
+    query: Any = select(column, func.count()).group_by(column)
+    counted = session.execute(query if states is None else query.where(column.in_(states)))
     return {str(value): int(count) for value, count in counted}
 
 
-def _by_destination(session: Session) -> dict[tuple[str, str], int]:
+def _by_destination(session: Session, states: Collection[str] | None) -> dict[tuple[str, str], int]:
     key = (Delivery.destination, Delivery.state)
-    counted = select(*key, func.count()).group_by(*key)
+    counted: Any = select(*key, func.count()).group_by(*key)
+    if states is not None:
+        counted = counted.where(Delivery.state.in_(states))
     return {(destination, state): count for destination, state, count in session.execute(counted)}
 
 
@@ -89,6 +103,25 @@ def finished_deliveries(session: Session, since: datetime) -> Sequence[Any]:
         .where(Delivery.finished_at >= since)
     )
     return session.execute(query.order_by(Delivery.finished_at)).all()
+
+
+def ended_by_hour(session: Session, now: datetime, hours: int = 24) -> list[int]:
+    """Count the analyses that ended in each of the last hours, the oldest hour first."""
+    ends = [now - timedelta(hours=hours - step) for step in range(hours + 1)]
+    column = Analysis.finished_at
+    counts = [func.count().filter(column > begin, column <= end) for begin, end in pairwise(ends)]
+    row = session.execute(select(*counts).where(column > ends[0], column <= now)).one()
+    return [int(count) for count in row]
+
+
+def last_contacts(session: Session, since: datetime) -> dict[str, datetime]:
+    """Return when each destination stored something last, from a moment on."""
+    arrived = Delivery.state.in_((DeliveryState.STORED, DeliveryState.COMMITTED))
+    last: Any = select(Delivery.destination, func.max(Delivery.finished_at)).where(
+        Delivery.finished_at >= since, arrived
+    )
+    rows: Sequence[Any] = session.execute(last.group_by(Delivery.destination)).all()
+    return {row[0]: row[1] for row in rows}
 
 
 def agreement(session: Session) -> dict[tuple[str, str, str], int]:

@@ -51,6 +51,8 @@ NEEDS = {
     "GET /api/v1/deliveries": "view",
     "GET /api/v1/deliveries/{number}": "view",
     "POST /api/v1/deliveries/{number}/retry": "operate",
+    "POST /api/v1/deliveries/retry": "operate",
+    "POST /api/v1/destinations/{name}/echo": "operate",
     "GET /api/v1/models": "view",
     "GET /api/v1/models/{model}": "view",
     "POST /api/v1/models/{model}/promotion": "operate",

@@ -156,7 +156,7 @@ def test_mails_say_what_is_wrong_in_a_sentence(engine: Engine, tmp_path: Path) -
 
     assert "To: it@hospital.example" in lines
     assert any(line.startswith("Subject: Lungnode on ") and "quarantined firing" in line for line in lines)
-    assert "1 deliveries to PACS are dead or refused: lungnode deliveries list shows why." in lines
+    assert "1 delivery to PACS is dead or refused: lungnode deliveries list shows why." in lines
 
 
 def test_a_mail_server_without_encryption_gets_nothing_where_it_is_demanded(

@@ -28,7 +28,7 @@ def look(node: WebNode, now: datetime) -> None:
     """
     settings = node.settings
     with reading(node.engine) as session:
-        numbers = read_numbers(session, now)
+        numbers = read_numbers(session, now, only_open=True)
     free = shutil.disk_usage(settings.data).free if settings.data.exists() else 0
     facts = Facts(numbers, programs(settings.data), free)
     wrong = [(each.name, each.subject, each.sentence) for each in what_is_wrong(facts, settings)]

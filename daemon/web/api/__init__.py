@@ -2,7 +2,18 @@
 
 from typing import Final
 
-from daemon.web.api import accounts, deliveries, feedback, models, openapi, outputs, results, studies, uploads
+from daemon.web.api import (
+    accounts,
+    deliveries,
+    destinations,
+    feedback,
+    models,
+    openapi,
+    outputs,
+    results,
+    studies,
+    uploads,
+)
 
 API: Final = (
     openapi.router,
@@ -12,6 +23,7 @@ API: Final = (
     uploads.api,
     feedback.api,
     deliveries.api,
+    destinations.api,
     models.api,
     accounts.api,
 )

@@ -3,23 +3,25 @@
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from daemon.web.access import Operator, Viewer
-from daemon.web.api.common import Number, Paged, Text, link_next, router
+from daemon.web.api.common import Given, Number, Paged, Text, link_next, router
 from daemon.web.api.documents import DeliveryDocument
 from daemon.web.audited import writing
 from daemon.web.node import Node
-from db.deliveries import retry
+from db.deliveries import ENDED_BADLY, retry
 from db.listings import DeliveryFilter, page_of_deliveries
 from db.models import Delivery, DeliveryState
 from db.session import reading
 
 api = router("deliveries")
+_AT_ONCE = 5_000
 
 
 class DeliveryList(BaseModel):
@@ -27,6 +29,18 @@ class DeliveryList(BaseModel):
 
     deliveries: list[DeliveryDocument]
     next: str
+
+
+class Retried(BaseModel):
+    """How many are sent again."""
+
+    deliveries: int
+
+
+class AllOfOne(Given):
+    """Which deliveries."""
+
+    destination: str = Field(max_length=255, pattern=r"^[^\x00]*$", description="all to this one")
 
 
 @api.get("/deliveries")
@@ -67,6 +81,17 @@ def again(number: Number, node: Node, caller: Operator) -> DeliveryDocument:
             )
         session.flush()
         return DeliveryDocument.of(row)
+
+
+@api.post("/deliveries/retry", status_code=202)
+def all_again(of: AllOfOne, node: Node, caller: Operator) -> Retried:
+    """Send what was refused by a destination, or is dead, again: the oldest 5,000 at once."""
+    with writing(node, caller) as session:
+        ids = select(Delivery.id).where(
+            Delivery.state.in_(ENDED_BADLY), Delivery.destination == of.destination
+        )
+        found = session.scalars(ids.order_by(Delivery.id).limit(_AT_ONCE)).all()
+        return Retried(deliveries=len(retry(session, found, node.clock())))
 
 
 def _delivery(session: Session, number: int) -> Delivery:

@@ -1,0 +1,115 @@
+"""A node as administrators find it: phantoms that were analysed, wait or failed, and programs that live."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from playwright.sync_api import Browser
+from sqlalchemy.orm import Session
+
+from db.models import Analysis, Delivery, Study
+from db.session import open_engine, transaction, upgrade
+from tests.browsing import DESKTOP, Tab, chromium, tab
+from tests.web import Web, serving
+
+MODEL: Final = "lungnode-resnet50 20261124.005222"
+
+
+@dataclass
+class Desk:
+    """A web, and a browser in which somebody is signed in."""
+
+    web: Web
+    base: str
+    browser: Browser
+    admin: Tab
+
+    @contextmanager
+    def signed_in(self, role: str, size: tuple[int, int] = DESKTOP, *, dark: bool = False) -> Iterator[Tab]:
+        """Open another tab, in which an account of a role is signed in."""
+        touch = size[0] < 600
+        with tab(self.browser, self.base, size=size, dark=dark, touch=touch) as page:
+            yield page.sign_in(role)
+
+
+@contextmanager
+def desk(folder: Path, **settings: Any) -> Iterator[Desk]:
+    """Serve an empty node, whose clock is the real one, while the block runs."""
+    engine = open_engine(f"sqlite:///{folder / 'lungnode.sqlite3'}")
+    upgrade(engine)
+    web = Web(engine, folder, settings)
+    web.clock.now = datetime.now(UTC)
+    with serving(web.app) as base, chromium() as browser, tab(browser, base) as page:
+        yield Desk(web, base, browser, page.sign_in("admin"))
+    engine.dispose()
+
+
+@dataclass
+class Phantoms:
+    """Adds studies of phantoms, one after the other."""
+
+    session: Session
+    chance: random.Random
+    number: int = 0
+
+    def add(self, at: datetime, state: str = "done", source: str = "CT1", **values: Any) -> Analysis:
+        """Add a study whose analysis ended, or is due, at a moment."""
+        self.number += 1
+        uid = f"1.2.840.99999.77.{self.number}"
+        study = Study(
+            study_instance_uid=uid,
+            patient_name=f"Phantom^{self.number:04}",
+            patient_id=f"PHANTOM-{self.number:04}",
+            accession_number=f"A{self.number:05}",
+            study_date=f"{at:%Y%m%d}",
+            calling_ae_title=source,
+            state="complete",
+            completeness="quiet: no gaps",
+            created_at=at,
+            changed_at=at,
+        )
+        times: dict[str, Any] = {"created_at": at - timedelta(minutes=1), "due_at": at}
+        if state in ("done", "quarantined"):
+            times["finished_at"] = at
+        analysis = Analysis(revision=1, state=state, **times, **self._result(state), **values)
+        study.analyses.append(analysis)
+        self.session.add(study)
+        return analysis
+
+    def _result(self, state: str) -> dict[str, Any]:
+        if state != "done":
+            return {}
+        positive = self.chance.random() < 0.2
+        probability = min(0.99, max(0.01, self.chance.gauss(0.8 if positive else 0.15, 0.08)))
+        verdict = "positive" if probability >= 0.5 else "negative"
+        return {"verdict": verdict, "probability": probability, "threshold": 0.5, "model": MODEL}
+
+
+def send(analysis: Analysis, destination: str, state: str = "stored", **values: Any) -> None:
+    """Add a delivery of an analysis's report."""
+    at = analysis.finished_at or analysis.due_at
+    row = {"destination": destination, "group": "sr", "state": state, "attempts": 1}
+    analysis.deliveries.append(Delivery(**row, due_at=at, created_at=at, finished_at=at, **values))
+
+
+def fill_day(web: Web) -> None:
+    """Let a node have worked for a day, and some things have gone wrong."""
+    chance, now = random.Random(5), web.clock()  # noqa: S311 - numbers that can be repeated are wanted
+    with transaction(web.engine) as session:
+        phantoms = Phantoms(session, chance)
+        for hour in range(24):
+            for _ in range(chance.randrange(3, 9)):
+                at = now - timedelta(hours=hour, minutes=chance.randrange(2, 58))
+                send(phantoms.add(at), "PACS")
+        for minutes in (3, 2, 1):
+            phantoms.add(now - timedelta(minutes=minutes), "queued")
+        phantoms.add(now, "running")
+        phantoms.add(now - timedelta(hours=2), "quarantined")
+        refused = {"reason": "Status 0xA900: data set does not match SOP class.", "advice": "See its log."}
+        lost = {"reason": "It cannot be reached: connection refused.", "advice": "Is it switched on?"}
+        send(phantoms.add(now - timedelta(hours=3)), "Archive", "refused", **refused)
+        send(phantoms.add(now - timedelta(hours=4)), "Archive", "dead", **lost)
