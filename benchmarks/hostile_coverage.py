@@ -1,8 +1,8 @@
 """Which lines of daemon/receiver the hostile corpus reaches, and what else happens to a receiver meanwhile.
 
-The corpus is sent to receivers under coverage.py in four situations: as shipped, with TLS; strict about who
-is welcome; on a full disk; on a disk that fills. Beside it come the operator's signals, broken certificates,
-a killed process, connections beyond the limit, and a stop in the middle of a transfer.
+The corpus is sent to receivers under coverage.py in five situations: as shipped, with TLS; behind a proxy;
+strict about who is welcome; on a full disk; on a disk that fills. Beside it come the operator's signals,
+broken certificates, a killed process, connections beyond the limit, and a stop in the middle of a transfer.
 """
 
 import json
@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from lungnode.commitment import Commitment, Reference
 from tests.dicom_wire import CT_IMAGE_STORAGE, Peer, associate_request, command, pdu, pdv, store_message
+from tests.hostile import proxied
 from tests.hostile.attack import attack
 from tests.hostile.grammar import CONTEXTS, commitment_request
 from tests.hostile.mutation import chance_of
@@ -44,6 +45,7 @@ _RESTRICTED: Final = {
     "idle_s": 1,
     "artim_s": 1,
 }
+_PROXIED: Final = {"proxies": ["127.0.0.0/8"], "networks": ["198.51.100.0/24", "2001:db8::/32"], "artim_s": 1}
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Scene:
     settings: dict[str, Any]
     play: Callable[[RunningReceiver, ssl.SSLContext], None]
     megabytes: int = 0  # of its disk, on which a few attempts must do; 0: no limit
+    header: Callable[[int, int], bytes] | None = None  # before each attempt without TLS
 
 
 def covered_lines(folder: Path, seed: int, first: int, count: int) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def covered_lines(folder: Path, seed: int, first: int, count: int) -> dict[str, 
             _disk(place, scene.megabytes),
             tls_receiver(place, [*tool, "run", rc, str(program)], **scene.settings) as (receiver, context),
         ):
-            sent += attack(receiver.port, seed, numbers).sent
+            sent += attack(receiver.port, seed, numbers, scene.header).sent
             sent += attack_tls(receiver.tls_port, context, seed, numbers[::10]).sent
             scene.play(receiver, context)
     for step in (
@@ -194,8 +197,17 @@ def _filling(receiver: RunningReceiver, _context: ssl.SSLContext) -> None:
             peer.release()
 
 
+def _behind_a_proxy(receiver: RunningReceiver, _context: ssl.SSLContext) -> None:
+    """One that says nothing more, and one whose client is not welcome."""
+    with receiver.connect() as silent, receiver.connect() as stranger:
+        silent.send(b"PROXY TCP4 198.51.100.7 192.0.2.1 40000 104\r\n")
+        stranger.send(b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 104\r\n" + associate_request())
+        stranger.read_pdu()
+
+
 SCENES: Final = (
     Scene("as shipped", {}, _as_shipped),
+    Scene("behind a proxy", _PROXIED, _behind_a_proxy, header=proxied.header),
     Scene("strict", _RESTRICTED, _strict),
     Scene("full", {"disk_reject_bytes": 1 << 60, "disk_warn_bytes": 1 << 61}, _full),
     Scene("filling", {}, _filling, megabytes=8),

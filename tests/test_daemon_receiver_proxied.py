@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.dicom_wire import Peer, associate_request
+from tests.hostile.proxied import SIGNATURE, version_2
 from tests.receiving import RunningReceiver, running_receiver
 
 ASSOCIATE_AC, ASSOCIATE_RJ, A_ABORT = 2, 3, 7
-SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-
-
-def version_2(how: int, kind: int, rest: bytes) -> bytes:
-    return SIGNATURE + struct.pack(">BBH", how, kind, len(rest)) + rest
 
 
 def tcp4(client: str, extensions: bytes = b"") -> bytes:

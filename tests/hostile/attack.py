@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,13 +35,16 @@ class Outcome:
         self.hung += other.hung
 
 
-def attack(port: int, seed: int, numbers: Iterable[int]) -> Outcome:
-    """Send these attempts one after the other."""
+def attack(
+    port: int, seed: int, numbers: Iterable[int], header: Callable[[int, int], bytes] | None = None
+) -> Outcome:
+    """Send these attempts one after the other, each behind its `header` if there is one."""
     outcome = Outcome()
     for number in numbers:
         made = attempt(seed, number)
         started = time.monotonic()
-        answer = _send(port, number, made.before + made.bad)
+        begin = header(seed, number) if header else b""
+        answer = _send(port, number, begin + made.before + made.bad)
         outcome.sent += 1
         outcome.longest_s = max(outcome.longest_s, time.monotonic() - started)
         if answer is None:
