@@ -35,6 +35,7 @@ NEEDS = {
     "GET /studies/{study_instance_uid}/revisions/{number}/report": "view",
     "GET /models": "view",
     "GET /upload": "upload",
+    "GET /upload/{key}": "upload",
     "GET /operations": "operate",
     "GET /audit": "administer",
     "GET /users": "administer",
