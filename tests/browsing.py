@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, expect, sync_playwright
 
 from tests.web import PASSWORD
 
@@ -31,6 +31,7 @@ PHONE: Final = (390, 844)
 # Of pictures for docs/guide.md, which GUIDE=docs/guide keeps; they show phantoms only.
 GUIDE_SIZE: Final = (1200, 760)
 _LARGEST: Final = 200_000  # bytes of one
+_PATIENCE_MS: Final = 30_000  # of a machine that others use as well
 _SERIOUS: Final = ("serious", "critical")
 _FAILED: Final = 400
 
@@ -110,6 +111,7 @@ def _where(violation: dict[str, Any]) -> list[Any]:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Run Chromium while the block runs."""
+    expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_ARGUMENTS))
         yield browser
@@ -131,6 +133,6 @@ def tab(
         reduced_motion="reduce",
         accept_downloads=True,
     )
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(_PATIENCE_MS)
     yield Tab(context.new_page(), base)
     context.close()
