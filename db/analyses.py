@@ -8,13 +8,14 @@ Source: start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996), with all ana
 """
 
 from datetime import datetime
+from functools import cache
 from typing import Final
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import Update, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from db.models import Analysis, AnalysisState, Study
-from db.work import ANALYSES, first_waiting, merged
+from db.work import ANALYSES, Claim, claim_next, claiming
 
 _UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
 
@@ -45,20 +46,20 @@ def _next_turn(session: Session, source: str, priority: int) -> int:
     return max(earliest or 0, 0 if last is None else last + 1)
 
 
-def next_analysis(session: Session, now: datetime) -> int | None:
-    """Return the most urgent analysis that nobody else is about to claim; None when there is none.
+def claim_analysis(session: Session, now: datetime, lease_s: float) -> Claim | None:
+    """Claim the most urgent analysis; None when there is none.
 
     One waits while an earlier revision is not finished: its report names the one before.
     """
+    return claim_next(session, ANALYSES, _claiming(), now, lease_s)
+
+
+@cache
+def _claiming() -> Update:
     earlier = aliased(Analysis)
     is_behind = exists().where(
         earlier.study_id == Analysis.study_id,
         earlier.revision < Analysis.revision,
         earlier.state.in_(_UNFINISHED),
     )
-    # Workers that look at the same time would all wait for the first row, and then find it taken.
-    chosen = (
-        first_waiting(ANALYSES, state, now, 1).where(~is_behind).with_for_update(skip_locked=True)
-        for state in ANALYSES.waiting
-    )
-    return next(iter(merged([session.execute(each).all() for each in chosen])), None)
+    return claiming(ANALYSES, ~is_behind)

@@ -6,14 +6,13 @@ and on PostgreSQL. The caller owns the transaction.
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import merge
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, Select, Update, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Select, Update, bindparam, or_, select, union_all, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from db.models import (
@@ -30,6 +29,7 @@ from db.models import (
     Inquiry,
     InquiryState,
     Upload,
+    UtcDateTime,
 )
 
 Worked = (
@@ -41,6 +41,7 @@ Worked = (
     | type[AuditBatch]
     | type[Upload]
 )
+Moment = datetime | BindParameter[datetime]
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,12 @@ def most_urgent(
     session: Session, work: Work, now: datetime, limit: int, *conditions: ColumnElement[bool]
 ) -> list[int]:
     """Return the rows that may be claimed now, in the order of their urgency."""
-    chosen = (first_waiting(work, state, now, limit).where(*conditions) for state in work.waiting)
-    return merged([session.execute(each).all() for each in chosen])[:limit]
+    chosen = (_first_waiting(work, state, now, limit).where(*conditions) for state in work.waiting)
+    found = [session.execute(each).all() for each in chosen]
+    return [row[-1] for row in merge(*found, key=tuple)][:limit]
 
 
-def first_waiting(work: Work, state: str, now: datetime, limit: int) -> Select[Any]:
+def _first_waiting(work: Work, state: str, now: Moment, limit: int) -> Select[Any]:
     """Choose the most urgent rows of one state; what they are ordered by, which ends with `id`.
 
     Of one state, so that an index has them in this order, however many wait.
@@ -182,24 +184,47 @@ def first_waiting(work: Work, state: str, now: datetime, limit: int) -> Select[A
     return due.order_by(*work.order).limit(limit)
 
 
-def merged(found: Iterable[Sequence[Row[Any]]]) -> list[int]:
-    """Return the `id` of the rows that were chosen of each state, in the order of their urgency."""
-    return [row[-1] for row in merge(*found, key=tuple)]
+def claiming(work: Work, *conditions: ColumnElement[bool]) -> Update:
+    """Return the statement that claims the most urgent due row that fulfils the conditions, for `claim_next`.
+
+    Keep it: to build it takes longer than to execute it.
+    """
+    now: BindParameter[datetime] = bindparam("now", type_=UtcDateTime())
+    until: BindParameter[datetime] = bindparam("until", type_=UtcDateTime())
+    firsts = [_first_waiting(work, state, now, 1).where(*conditions) for state in work.waiting]
+    # Workers that look at the same time would all wait for the first row, and then find it taken.
+    locked = [each.with_for_update(skip_locked=True).subquery() for each in firsts]
+    found = union_all(*(select(each) for each in locked)).subquery()
+    chosen = select(found.c.id).order_by(*found.c).limit(1).scalar_subquery()
+    statement = _update(work).where(work.row.id == chosen, *claimable(work, now))
+    return statement.values(_leased(work, bindparam("owner"), now, until)).returning(work.row.id)
+
+
+def claim_next(
+    session: Session, work: Work, statement: Update, now: datetime, lease_s: float
+) -> Claim | None:
+    """Claim the most urgent row that the statement finds and nobody else is about to claim, if any."""
+    owner, until = new_owner(), now + timedelta(seconds=lease_s)
+    row_id = session.scalar(statement, {"now": now, "owner": owner, "until": until})
+    return None if row_id is None else Claim(work, row_id, owner)
 
 
 def claim(session: Session, wanted: Claim, now: datetime, lease_s: float) -> bool:
     """Take a due row for `lease_s` and count the attempt; False when it is not due or taken."""
     row = wanted.work.row
-    values: dict[str, Any] = {
-        "state": wanted.work.running,
-        "attempts": row.attempts + 1,
-        "lease_owner": wanted.owner,
-        "lease_until": now + timedelta(seconds=lease_s),
-    }
-    if row is Analysis:
-        values["started_at"] = now
     statement = _update(wanted.work).where(row.id == wanted.row_id, *claimable(wanted.work, now))
+    values = _leased(wanted.work, wanted.owner, now, now + timedelta(seconds=lease_s))
     return _changed(session, wanted.work, statement.values(values))
+
+
+def _leased(work: Work, owner: str | BindParameter[str], now: Moment, until: Moment) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "state": work.running,
+        "attempts": work.row.attempts + 1,
+        "lease_owner": owner,
+        "lease_until": until,
+    }
+    return values | {"started_at": now} if work.row is Analysis else values
 
 
 def renew(session: Session, held: Claim, now: datetime, lease_s: float) -> bool:
@@ -284,7 +309,7 @@ def _own(held: Claim) -> Update:
     return _update(held.work).where(*own)
 
 
-def claimable(work: Work, now: datetime) -> tuple[ColumnElement[bool], ...]:
+def claimable(work: Work, now: Moment) -> tuple[ColumnElement[bool], ...]:
     """Return what must hold of a row that may be claimed now."""
     return work.row.state.in_(work.waiting), work.row.due_at <= now
 

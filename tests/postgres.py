@@ -21,8 +21,8 @@ BINARIES: Final = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 class PostgreSQL:
     """A server that can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        self._folder, self._durable = folder, durable
         self._address = ""
         self._account = _unprivileged_account()
         if self._account:
@@ -45,9 +45,9 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Serve; after a kill, mend first."""
-        # Synchronising protects from power failures, which nothing here simulates.
+        # Synchronising protects from power failures, which no test simulates; who measures time pays for it.
         sockets = f"-c listen_addresses={self._address} -c unix_socket_directories={self._folder}"
-        options = f"{sockets} -c fsync=off"
+        options = f"{sockets} -c fsync={'on' if self._durable else 'off'}"
         self._run("pg_ctl", "--wait", f"--log={self._folder}/log", f"--options={options}", "start")
 
     def stop(self) -> None:
@@ -95,12 +95,14 @@ def _unprivileged_account() -> str | None:
 
 
 @contextmanager
-def running_postgresql(address: str = "", network: str = "") -> Iterator[PostgreSQL]:
+def running_postgresql(
+    address: str = "", network: str = "", *, durable: bool = False
+) -> Iterator[PostgreSQL]:
     """Run a server while the block runs; at an `address`, if there is one, for everybody of a `network`."""
     if not BINARIES:
         pytest.skip("PostgreSQL is absent: apt install postgresql")
     folder = Path(tempfile.mkdtemp(prefix="lungnode-pg-"))
-    server = PostgreSQL(folder)
+    server = PostgreSQL(folder, durable=durable)
     try:
         server.create()
         if address:

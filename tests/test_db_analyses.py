@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, select
 
-from db.analyses import next_analysis, queue_analysis
+from db.analyses import claim_analysis, queue_analysis
 from db.models import Analysis, AnalysisState, Study
 from db.session import transaction
-from db.work import ANALYSES, Claim, claim, due, take_back
+from db.work import ANALYSES, due, take_back
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 Sent = Callable[..., str]
@@ -40,10 +40,10 @@ def take(engine: Engine, count: int = 1, state: str = AnalysisState.DONE) -> lis
     taken = []
     for _ in range(count):
         with transaction(engine) as session:
-            row_id = next_analysis(session, NOON)
-            assert row_id is not None
-            assert claim(session, Claim(ANALYSES, row_id, "one"), NOON, 60)
-            row = session.get_one(Analysis, row_id, populate_existing=True)
+            held = claim_analysis(session, NOON, 60)
+            assert held
+            row = session.get_one(Analysis, held.row_id)
+            assert (row.state, row.lease_owner, row.attempts) == (AnalysisState.RUNNING, held.owner, 1)
             row.state = state
             taken.append(row.study.study_instance_uid)
     return taken
@@ -106,10 +106,14 @@ def test_an_analysis_waits_for_the_one_of_the_revision_before(engine: Engine, se
         queue_analysis(session, study, 0, NOON)
 
     with transaction(engine) as session:
-        assert next_analysis(session, NOON) == 1
-    take(engine)
-    with transaction(engine) as session:
-        assert next_analysis(session, NOON) == 2
+        first, second = claim_analysis(session, NOON, 60), claim_analysis(session, NOON, 60)
+        assert first
+        session.get_one(Analysis, first.row_id).state = AnalysisState.DONE
+        third = claim_analysis(session, NOON, 60)
+
+    assert (first.row_id, second) == (1, None)
+    assert third
+    assert third.row_id == 2
 
 
 def test_workers_that_look_at_the_same_time_are_given_different_rows(engine: Engine, send: Sent) -> None:
@@ -121,7 +125,8 @@ def test_workers_that_look_at_the_same_time_are_given_different_rows(engine: Eng
     with ExitStack() as stack:
         sessions = [stack.enter_context(transaction(engine)) for _ in range(4)]
 
-        assert [next_analysis(session, NOON) for session in sessions] == [1, 2, 3, None]
+        held = [claim_analysis(session, NOON, 60) for session in sessions]
+        assert [each.row_id if each else None for each in held] == [1, 2, 3, None]
 
 
 def test_what_looks_for_work_reads_an_index_in_its_order(engine: Engine) -> None:
@@ -134,7 +139,7 @@ def test_what_looks_for_work_reads_an_index_in_its_order(engine: Engine) -> None
 
     with transaction(engine) as session:
         event.listen(engine, "before_cursor_execute", note)
-        next_analysis(session, NOON)
+        claim_analysis(session, NOON, 60)
         due(session, ANALYSES, NOON, 30)
         take_back(session, ANALYSES, NOON, 3)
         event.remove(engine, "before_cursor_execute", note)
@@ -146,5 +151,7 @@ def test_what_looks_for_work_reads_an_index_in_its_order(engine: Engine) -> None
             if "FROM analyses" in statement
         ]
 
-    assert len(plans) >= 5
-    assert not [plan for plan in plans if "SCAN analyses" in plan or "TEMP B-TREE" in plan]
+    assert [plan for plan in plans if "INDEX ix_analyses_due (state=?)" in plan]
+    assert not [plan for plan in plans if "SCAN analyses" in plan]
+    # What is first in each state is sorted: a row or two.
+    assert len([plan for plan in plans if "TEMP B-TREE" in plan]) == 1

@@ -13,11 +13,11 @@ from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
 from db import audit
-from db.analyses import next_analysis
+from db.analyses import claim_analysis
 from db.models import Analysis, AnalysisState
 from db.registry import model_in_use
 from db.session import transaction
-from db.work import ANALYSES, Claim, Retry, claim, fail, finish, give_back, new_owner
+from db.work import Claim, Retry, fail, finish, give_back
 from lungnode.audit.events import Happening, Process, program
 from lungnode.audit.message import Participant
 from lungnode.loading import Images, read_grays, read_images
@@ -85,7 +85,7 @@ class Analyst:
         check_room(node.settings)
         model = self.warm_up()
         with transaction(node.engine) as session:
-            held = _claim_most_urgent(session, node)
+            held = claim_analysis(session, node.clock(), lease_s)
             if held is None:
                 return []
             revision = read_revision(session, held.row_id, node.settings.archive)
@@ -228,15 +228,6 @@ def _details(finding: StudyFinding, images: Images) -> dict[str, Any]:
         "unreadable": list(images.unreadable),
         "slices": slices,
     }
-
-
-def _claim_most_urgent(session: Session, node: Node) -> Claim | None:
-    now = node.clock()
-    while (row_id := next_analysis(session, now)) is not None:
-        held = Claim(ANALYSES, row_id, new_owner())
-        if claim(session, held, now, node.settings.analysis.lease_s):
-            return held
-    return None
 
 
 def _make_next_revision_due(session: Session, row_id: int) -> None:
