@@ -72,7 +72,7 @@ def overhead(folder: Path, url: str, backlog: int, rounds: int) -> list[list[flo
         with simulated_workers(settings, 1, 0.0):
             _wait_until_ready(settings, 1)
             worked = [_work_off(engine, app) for _ in range(rounds + WARM)][WARM:]
-        swept = _sweeps(Dispatcher(engine, settings, app), settings, rounds)
+        swept = list(_sweeps(Dispatcher(engine, settings, app), settings, rounds))
     return [[*work, sweep] for work, sweep in zip(worked, swept, strict=True)]
 
 
@@ -164,6 +164,8 @@ def claims(url: str, rows: int) -> float:
 
 def _claim_all(url: str, barrier: Any, results: Any) -> None:
     engine, taken = open_engine(url), []
+    with reading(engine) as session:  # connected before the time begins
+        session.execute(text("SELECT 1"))
     barrier.wait()
     while True:
         with transaction(engine) as session:

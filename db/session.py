@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from db.derived import drop_derived, make_derived
 from db.postgresql import open_postgresql
@@ -142,7 +142,7 @@ def transaction(engine: Engine) -> Iterator[Session]:
     Raises:
         UnavailableError: The database cannot be reached or stays locked.
     """
-    with translated(engine), sessionmaker(engine, expire_on_commit=False).begin() as session:
+    with translated(engine), Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
@@ -156,10 +156,8 @@ def reading(engine: Engine) -> Iterator[Session]:
     options: dict[str, Any] = {_ONLY_READS: True}
     if engine.dialect.name == "postgresql":
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with (
-        translated(engine),
-        sessionmaker(engine.execution_options(**options), expire_on_commit=False).begin() as session,
-    ):
+    reader = engine.execution_options(**options)
+    with translated(engine), Session(reader, expire_on_commit=False) as session, session.begin():
         yield session
 
 

@@ -12,7 +12,9 @@ OTHER = "1.2.840.99999.2"
 
 def events(node: ClerkNode) -> list[AuditEvent]:
     """What is in the trail, encoded."""
-    Auditor(node.engine, node.settings).round(node.clock)
+    auditor = Auditor(node.engine, node.settings)
+    auditor.take_alerts()
+    auditor.round(node.clock)
     return sorted(node.rows(AuditEvent), key=lambda event: event.id)
 
 

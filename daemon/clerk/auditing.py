@@ -23,13 +23,20 @@ class Auditor:
         told = settings.audit
         self._source = Source(told.source or settings.receiver.ae_title, told.site, told.patients)
 
-    def round(self, clock: Callable[[], datetime], stopping: Callable[[], bool] = lambda: False) -> None:
-        """Take alerts, chain everything that waits, a batch a transaction, and send it.
+    def take_alerts(self) -> None:
+        """Take what the receiver of this host left for the audit trail.
 
         Raises:
             UnavailableError: The database is away.
         """
         self._alerts.round()
+
+    def round(self, clock: Callable[[], datetime], stopping: Callable[[], bool] = lambda: False) -> None:
+        """Chain everything that waits, a batch a transaction, and send it.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
         is_more = True
         while is_more:
             with transaction(self._engine) as session:

@@ -36,26 +36,42 @@ class Dispatcher:
         self._engine = engine
         self._settings = settings
         self._app = app
-        # What a clerk before this one marked may never have been sent.
         self._must_repeat = True
         self._is_broker_away = False
 
-    def sweep(self, now: datetime) -> None:
+    def sweep(self, now: datetime, *, is_first: bool = False) -> None:
         """Take back abandoned rows, then wake workers for everything that is due.
+
+        Args:
+            now: The time.
+            is_first: This clerk begins to lead: what another one marked it may never have sent.
 
         Raises:
             UnavailableError: The database is away.
         """
+        self._must_repeat |= is_first
+        self._take_back(now)
+        self.wake_workers(now)
+
+    def _take_back(self, now: datetime) -> None:
         deliveries, analyses = self._settings.delivery.max_attempts, self._settings.analysis.max_attempts
         limits = {work.ANALYSES: analyses, work.INQUIRIES: self._settings.clerk.ask_attempts}
         limits |= dict.fromkeys(
             (work.DELIVERIES, work.VERIFICATIONS, work.REPORTS, work.CONFIRMATIONS), deliveries
         )
-        rooms = {queue: self._room(queue) for queue in set(QUEUES.values())}
         with transaction(self._engine) as session:
             for table, attempts in limits.items():
                 for row_id in work.take_back(session, table, now, attempts):
                     _log.error("took back %s %d: its worker fell silent", table.row.__tablename__, row_id)
+
+    def wake_workers(self, now: datetime) -> None:
+        """Wake workers for everything that is due.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        rooms = {queue: self._room(queue) for queue in set(QUEUES.values())}
+        with transaction(self._engine) as session:
             # Marked as woken before they are: a message too few is sent again, rows never pile messages up.
             # What was marked while the broker was away never reached it.
             most_s = 0.0 if self._must_repeat or self._is_broker_away else RESEND_AFTER_S

@@ -21,6 +21,7 @@ from daemon.clerk.dispatch import Dispatcher
 from daemon.clerk.files import writing_to
 from daemon.clerk.index import BATCH, Indexer
 from daemon.clerk.inquire import Inquirer
+from daemon.clerk.leadership import Leading
 from daemon.clerk.plan import Received
 from daemon.clerk.retention import Retention
 from daemon.clerk.spool import Association
@@ -155,12 +156,13 @@ def run(settings: Settings, stop: threading.Event) -> None:
     _prepare(engine, clerk.pulse, stop, settings.clerk.poll_s)
     # A broker that does not answer keeps a sweep waiting, never the index.
     with open_queue(settings) as app, ThreadPoolExecutor(5) as pool:
+        leads = Leading(engine, settings.clerk.sweep_s, now_utc)
         desk = CommitmentDesk(engine, settings, stop.is_set, now_utc)
         beside = (
-            pool.submit(_sweep, Dispatcher(engine, settings, app), settings, stop, is_work_new),
-            pool.submit(_audit, Auditor(engine, settings), settings, stop),
+            pool.submit(_sweep, Dispatcher(engine, settings, app), leads, settings, stop, is_work_new),
+            pool.submit(_audit, Auditor(engine, settings), leads, settings, stop),
             pool.submit(_attend, desk, settings, stop, clerk.is_asked, is_work_new),
-            pool.submit(_delete_old_files, Retention(engine, settings), settings, stop),
+            pool.submit(_delete_old_files, Retention(engine, settings), leads, settings, stop),
             pool.submit(_inquire, Inquirer(engine, settings, now_utc), settings, stop),
         )
         outage = Outage()
@@ -180,26 +182,37 @@ def run(settings: Settings, stop: threading.Event) -> None:
             clerk.is_asked.set()
         for each in beside:
             each.result()
+        leads.resign()
     engine.dispose()
 
 
 def _sweep(
-    dispatcher: Dispatcher, settings: Settings, stop: threading.Event, is_work_new: threading.Event
+    dispatcher: Dispatcher,
+    leads: Leading,
+    settings: Settings,
+    stop: threading.Event,
+    is_work_new: threading.Event,
 ) -> None:
-    outage = Outage()
+    outage, led, is_new = Outage(), False, False
     while not stop.is_set():
         with outage:
-            dispatcher.sweep(now_utc())
-        is_work_new.wait(settings.clerk.sweep_s)
+            was_led, led = led, leads()
+            if led:
+                dispatcher.sweep(now_utc(), is_first=not was_led)
+            elif is_new:  # what this clerk queued need not wait for the one that leads
+                dispatcher.wake_workers(now_utc())
+        is_new = is_work_new.wait(settings.clerk.sweep_s)
         is_work_new.clear()
 
 
-def _audit(auditor: Auditor, settings: Settings, stop: threading.Event) -> None:
+def _audit(auditor: Auditor, leads: Leading, settings: Settings, stop: threading.Event) -> None:
     outage, is_last = Outage(), False
     while not is_last:
         is_last = stop.wait(settings.clerk.sweep_s)
         with outage:
-            auditor.round(now_utc, stop.is_set)
+            auditor.take_alerts()
+            if leads():
+                auditor.round(now_utc, stop.is_set)
 
 
 def _attend(
@@ -219,12 +232,14 @@ def _attend(
         is_asked.clear()
 
 
-def _delete_old_files(retention: Retention, settings: Settings, stop: threading.Event) -> None:
+def _delete_old_files(
+    retention: Retention, leads: Leading, settings: Settings, stop: threading.Event
+) -> None:
     outage = Outage()
     while not stop.is_set():
         is_more = False
         with outage:
-            is_more = bool(retention.sweep(now_utc()))
+            is_more = leads() and bool(retention.sweep(now_utc()))
         if not is_more:
             stop.wait(settings.retention.sweep_s)
 

@@ -17,6 +17,7 @@ from db.models.idempotency import IdempotentWrite
 from db.models.inquiries import Inquiry, InquiryKind, InquiryState
 from db.models.jobs import Job, JobState
 from db.models.labels import Label, LabelSource, LabelValue, TestSet, TestSetMember
+from db.models.leadership import Leadership
 from db.models.registry import ModelState, RegisteredModel, ShadowResult
 from db.models.studies import (
     AssociationRecord,
@@ -66,6 +67,7 @@ __all__ = [
     "Label",
     "LabelSource",
     "LabelValue",
+    "Leadership",
     "ModelState",
     "OidcFlow",
     "Output",
