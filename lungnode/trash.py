@@ -8,22 +8,23 @@ say that name its files. It stays on its own file system, so leaving is one rena
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lungnode.durable import sync_folder
-from lungnode.settings import Settings
 
 FOLDER: Final = ".trash"  # below each root; no UID begins with a dot
 
 
 @dataclass(frozen=True)
-class Trash:
+class FolderTrash:
     """One folder that left its place."""
 
     path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     @property
     def root(self) -> Path:
@@ -35,13 +36,19 @@ class Trash:
         """What it was called there."""
         return self.path.name.rpartition(".")[0]
 
-    def files(self) -> Iterator[Path]:
-        """Yield every file in it, at any depth."""
-        return (path for path in self.path.rglob("*") if path.is_file())
+    def paths(self) -> list[str]:
+        """Return where its files, at any depth, lay below the root."""
+        files = (path for path in self.path.rglob("*") if path.is_file())
+        return [f"{self.name}/{file.relative_to(self.path)}" for file in files]
 
-    def place_of(self, file: Path) -> Path:
-        """Return where a file of it lay."""
-        return self.root / self.name / file.relative_to(self.path)
+    def put_back(self, path: str) -> None:
+        """Move a file back to where it lay, unless there is one."""
+        place = self.root / path
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (self.path / Path(path).relative_to(self.name)).rename(place)
+            sync_folder(place.parent)
+            sync_folder(self.root / self.name)
 
     def empty(self) -> bool:
         """Delete it, and tell whether it is gone; who loses against another that does the same goes on."""
@@ -49,31 +56,29 @@ class Trash:
         return not self.path.exists()
 
 
-def roots(settings: Settings) -> Iterator[Path]:
-    """Yield every folder below which a study has one of its own."""
-    yield settings.archive
-    yield settings.outputs
-    yield from sorted(path for path in settings.cache.glob("*") if path.is_dir())
+@dataclass(frozen=True)
+class FolderBin:
+    """A folder in which each study has one of its own."""
 
+    root: Path
 
-def throw_away(root: Path, name: str) -> Trash | None:
-    """Take a folder from its place, durably; None where there is none.
+    def throw_away(self, study: str) -> FolderTrash | None:
+        """Take a folder from its place, durably; None where there is none.
 
-    Raises:
-        OSError: The file system refuses it.
-    """
-    folder = root / name
-    if not folder.is_dir():
-        return None
-    bin_ = root / FOLDER
-    bin_.mkdir(mode=0o750, exist_ok=True)
-    target = bin_ / f"{name}.{os.urandom(4).hex()}"
-    folder.rename(target)
-    sync_folder(bin_)
-    sync_folder(root)
-    return Trash(target)
+        Raises:
+            OSError: The file system refuses it.
+        """
+        folder = self.root / study
+        if not folder.is_dir():
+            return None
+        bin_ = self.root / FOLDER
+        bin_.mkdir(mode=0o750, exist_ok=True)
+        target = bin_ / f"{study}.{os.urandom(4).hex()}"
+        folder.rename(target)
+        sync_folder(bin_)
+        sync_folder(self.root)
+        return FolderTrash(target)
 
-
-def trash_of(root: Path) -> list[Trash]:
-    """Return what lies in the trash of a root."""
-    return [Trash(path) for path in sorted((root / FOLDER).glob("*")) if path.is_dir()]
+    def trash(self) -> list[FolderTrash]:
+        """Return what lies in the trash."""
+        return [FolderTrash(path) for path in sorted((self.root / FOLDER).glob("*")) if path.is_dir()]

@@ -9,9 +9,11 @@ from pathlib import Path
 from sqlalchemy import Engine, make_url, text
 
 from db.backup.make import Node, make_backup
+from db.backup.objects import Objects
 from db.backup.restore import Place, Restored, restore_backup
 from db.session import open_engine
 from lungnode.settings import Settings
+from lungnode.store import open_archive, open_outputs
 from tests.spooling import NOON, ClerkNode
 
 
@@ -33,10 +35,17 @@ class BackedUp:
         """The node's data folder."""
         return self.clerk.settings.data
 
-    def back_up(self, during: Callable[[int], None] = nothing) -> Path:
+    @property
+    def objects(self) -> Objects:
+        """What of the data folder is in an object store."""
+        settings = self.clerk.settings
+        stores = {"archive": open_archive(settings), "outputs": open_outputs(settings)}
+        return Objects(stores if settings.store.url else {})
+
+    def back_up(self, during: Callable[[int], None] = nothing, *, leaves_objects: bool = False) -> Path:
         """Make a backup; `during` is called with the number of files so far."""
         now = NOON + timedelta(days=len(self.made))
-        node = Node(self.data, self.clerk.engine, None)
+        node = Node(self.data, self.clerk.engine, None, self.objects, leaves_objects)
         self.made.append(make_backup(node, self.folder, now, during))
         return self.made[-1]
 

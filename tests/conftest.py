@@ -16,6 +16,7 @@ from tests.command_line import CommandLine
 from tests.databases import copied, make_template, new_sqlite
 from tests.disks import Disks
 from tests.postgres import running_postgresql
+from tests.stores import ObjectServer, running_object_server
 
 if TYPE_CHECKING:
     from tests.couriers import MakeCourier
@@ -45,6 +46,20 @@ def postgresql() -> Iterator[str]:
     """The URL of a private PostgreSQL server on a Unix socket; it opens no port."""
     with running_postgresql() as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def object_server_process() -> Iterator[ObjectServer]:
+    """An S3-compatible server on loopback."""
+    with running_object_server() as server:
+        yield server
+
+
+@pytest.fixture
+def object_server(object_server_process: ObjectServer) -> ObjectServer:
+    """The same, without faults and with nothing counted."""
+    object_server_process.mend()
+    return object_server_process
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

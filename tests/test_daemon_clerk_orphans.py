@@ -25,7 +25,7 @@ def node(clerk_node: ClerkNode) -> ClerkNode:
 
 def found(node: ClerkNode, *, digests: bool = False) -> list[tuple[str, str]]:
     said = find_orphans(node.engine, node.settings, digests=digests, progress=lambda _: None)
-    return [(each.trouble, str(each.path.relative_to(node.settings.data))) for each in said]
+    return [(each.trouble, str(Path(each.place).relative_to(node.settings.data))) for each in said]
 
 
 def test_a_node_at_rest_agrees_with_itself(node: ClerkNode) -> None:

@@ -51,6 +51,7 @@ def test_the_index_is_restored_from_the_files_alone(clerk_node: ClerkNode, empty
 def test_restored_studies_are_complete_and_not_analysed_again(clerk_node: ClerkNode, empty: Engine) -> None:
     clerk_node.receive(*slices(range(1, 9)))
     (clerk_node.settings.outputs / STUDY / "3").mkdir(parents=True)
+    (clerk_node.settings.outputs / STUDY / "3" / "1.2.dcm").touch()
 
     restored, _ = again(clerk_node, empty)
 

@@ -13,12 +13,14 @@ import pytest
 from sqlalchemy import Engine, select
 
 from daemon.web.alerts.watch import look
+from daemon.web.measuring import Measures
 from daemon.web.node import WebNode
 from db.models import Alert, Analysis, AnalysisState, Delivery, DeliveryState, Study
 from db.session import reading, transaction
 from lungnode.errors import UnavailableError
 from lungnode.settings import NotifySettings, ReceiverSettings, Settings
 from tests.spooling import NOON
+from tests.stores import ObjectServer
 from tests.web import Web
 
 
@@ -180,3 +182,22 @@ def test_a_disk_that_fills_up_is_told(engine: Engine, tmp_path: Path) -> None:
 
     told = {(each["name"], each["status"]) for each in came}
     assert told == {("disk low", "firing"), ("disk full", "firing"), ("disk low", "resolved")}
+
+
+def test_a_store_that_is_away_is_told_and_counted_until_it_is_back(
+    sqlite: Engine, tmp_path: Path, object_server: ObjectServer
+) -> None:
+    with webhook([]) as (url, came):
+        web = watched(sqlite, tmp_path, webhook=url)
+        node = WebNode(web.node.settings.model_copy(update={"store": object_server.settings()}), sqlite)
+        counted = []
+        for object_server.is_down in (True, False):
+            look(node, NOON)
+            counted.append(b"lungnode_store_reachable 0.0" in Measures(node).text())
+
+    assert [(each["name"], each["status"]) for each in came] == [
+        ("store away", "firing"),
+        ("store away", "resolved"),
+    ]
+    assert came[0]["sentence"].startswith("The object store s3://lungnode-")
+    assert counted == [True, False]

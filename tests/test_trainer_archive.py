@@ -22,6 +22,7 @@ from db.test_sets import freeze
 from lungnode.deidentify.pseudonyms import Pseudonyms
 from lungnode.errors import UnusableError
 from lungnode.phantom import PhantomStudy, phantom_study
+from lungnode.store.folder import FolderStore
 from trainer.archive import read_archive, select_test_set, select_training
 from trainer.cache import Cache
 from trainer.dataset import Draw, collect
@@ -76,7 +77,7 @@ class Archive:
     def training(self) -> tuple[list[Sample], dict[str, str], tuple[str, ...]]:
         """Read what may be trained on: samples, reasons by study, notes."""
         with transaction(self.engine) as session:
-            selection = select_training(session, self.folder, POLICY, PSEUDONYMS)
+            selection = select_training(session, FolderStore(self.folder), POLICY, PSEUDONYMS)
         found = read_archive(selection, self.cache, 1)
         return list(found.samples), {each.what: each.reason for each in found.exclusions}, found.notes
 
@@ -159,7 +160,7 @@ def test_a_frozen_patient_is_never_trained_on_whenever_a_study_arrives(archive: 
 
     samples, reasons, _ = archive.training()
     with transaction(archive.engine) as session:
-        test_set = select_test_set(session, archive.folder, "2026", POLICY, PSEUDONYMS)
+        test_set = select_test_set(session, FolderStore(archive.folder), "2026", POLICY, PSEUDONYMS)
     measured = read_archive(test_set, Cache(archive.cache.folder, None), 1).samples
 
     assert reasons["2.1"] == "Its patient is in a frozen test set."
@@ -178,12 +179,12 @@ def test_a_test_set_keeps_the_labels_it_was_frozen_with(archive: Archive) -> Non
         for each in frozen.studies:
             later = Opinion(opposite[each.value], LabelSource.RT_PCR, labelled_on="2026-02-01")
             set_label(session, session.get_one(Study, each.study_id), later, NOON)
-        selection = select_test_set(session, archive.folder, "2026", POLICY, PSEUDONYMS)
+        selection = select_test_set(session, FolderStore(archive.folder), "2026", POLICY, PSEUDONYMS)
 
     values = {study.files.study_instance_uid: study.positive for study in selection.studies}
     assert values == {each.study_instance_uid: each.value == "positive" for each in frozen.studies}
     with transaction(archive.engine) as session, pytest.raises(UnusableError, match="no test set 2027"):
-        select_test_set(session, archive.folder, "2027", POLICY, PSEUDONYMS)
+        select_test_set(session, FolderStore(archive.folder), "2027", POLICY, PSEUDONYMS)
 
 
 def test_conflicting_instances_are_not_looked_at(archive: Archive) -> None:
@@ -204,7 +205,7 @@ def test_a_data_set_of_the_archive_is_disjoint_and_has_both_classes(archive: Arc
         made = phantom_study(tmp_path / f"made-{number}", slices=10, seed=number, size=128)
         archive.add(f"1.{number}", f"P{number // 2}", NEGATIVE if number > 3 else POSITIVE, paths=made.paths)
     with transaction(archive.engine) as session:
-        selection = select_training(session, archive.folder, POLICY, PSEUDONYMS)
+        selection = select_training(session, FolderStore(archive.folder), POLICY, PSEUDONYMS)
 
     found = collect([read_archive(selection, archive.cache, 1)], Draw(0.5, 0))
 
@@ -229,8 +230,8 @@ def test_what_is_trained_on_and_what_is_measured_with_have_no_patient_in_common(
     frozen = freeze_half(engine)
 
     with transaction(engine) as session:
-        training = select_training(session, Path("archive"), "rt-pcr-first", PSEUDONYMS)
-        test = select_test_set(session, Path("archive"), "2026", "rt-pcr-first", PSEUDONYMS)
+        training = select_training(session, FolderStore(Path("archive")), "rt-pcr-first", PSEUDONYMS)
+        test = select_test_set(session, FolderStore(Path("archive")), "2026", "rt-pcr-first", PSEUDONYMS)
 
     assert {study.files.study_instance_uid for study in test.studies} == frozen
     assert len(training.studies) == 4
@@ -246,7 +247,7 @@ def test_a_frozen_study_whose_labels_were_deleted_is_measured_with_its_frozen_la
             delete_labels(session, study, list(study.labels), NOON)
 
     with transaction(engine) as session:
-        test = select_test_set(session, Path("archive"), "2026", "rt-pcr-first", PSEUDONYMS)
+        test = select_test_set(session, FolderStore(Path("archive")), "2026", "rt-pcr-first", PSEUDONYMS)
 
     values = {study.files.study_instance_uid: study.positive for study in test.studies}
     assert values == {uid: int(uid[2:]) % 2 == 0 for uid in frozen}

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy.orm import Session
@@ -14,6 +13,7 @@ from db.models import LabelValue, Study
 from db.queries import list_instances
 from db.test_sets import read_test_set, training_studies, verify
 from lungnode.deidentify.pseudonyms import Pseudonyms
+from lungnode.store import Store, StoredFile
 from trainer.cache import Cache, StudyFiles
 from trainer.cache_build import SILENCE, Built, build_cache, measure_cache
 from trainer.progress import Progress
@@ -42,7 +42,7 @@ class Selection:
     notes: tuple[str, ...] = ()
 
 
-def select_training(session: Session, archive: Path, policy: str, pseudonyms: Pseudonyms) -> Selection:
+def select_training(session: Session, archive: Store, policy: str, pseudonyms: Pseudonyms) -> Selection:
     """Select every study that may be trained on: labelled, and of a patient in no frozen test set.
 
     Raises:
@@ -64,13 +64,13 @@ def select_training(session: Session, archive: Path, policy: str, pseudonyms: Ps
 
 
 def select_test_set(
-    session: Session, archive: Path, name: str, policy: str, pseudonyms: Pseudonyms
+    session: Session, archive: Store, name: str, policy: str, pseudonyms: Pseudonyms
 ) -> Selection:
     """Select the studies of a frozen test set with the labels that they were frozen with.
 
     Args:
         session: Of the node's database.
-        archive: Folder of the instances.
+        archive: Where the instances are.
         name: Of the test set.
         policy: Names the source of labels for tables; it decides no label here.
         pseudonyms: Of the node.
@@ -98,7 +98,7 @@ class _Shelf:
     """Where studies are found, and how their patients are named."""
 
     session: Session
-    archive: Path
+    archive: Store
     pseudonyms: Pseudonyms
 
     def study(
@@ -111,8 +111,10 @@ class _Shelf:
         files = StudyFiles(
             study.study_instance_uid,
             study.revision,
-            tuple(self.archive / instance.path for instance in instances),
+            tuple(self.archive.root / instance.path for instance in instances),
             hashlib.sha256(digests.encode()).hexdigest(),
+            self.archive,
+            tuple(StoredFile(each.path, each.size, each.digest) for each in instances),
         )
         patient = f"{SOURCE}/{self.pseudonyms.person(labelled.patient).patient_id}"
         return ArchiveStudy(files, patient, value == LabelValue.POSITIVE, label_attributes(labelled), split)

@@ -13,13 +13,14 @@ import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from lungnode.errors import UnavailableError
 from lungnode.pixels import WINDOW_CENTER, WINDOW_WIDTH, Gray
 from lungnode.recipe import Part
+from lungnode.store import Store, StoredFile
 from trainer.jpeg import encode_jpeg, encode_png
 
 DONE_FILE: Final = "done.json"
@@ -34,6 +35,17 @@ class StudyFiles:
     revision: int
     paths: tuple[Path, ...]
     digest: str  # SHA-256 over those of the files: a study deleted and received again is another one
+    archive: Store | None = field(default=None, compare=False)  # None: the paths are all there is to it
+    stored: tuple[StoredFile, ...] = ()  # the files as the archive has them
+
+    def fetch(self) -> None:
+        """See that the files are at their paths.
+
+        Raises:
+            UnavailableError: The archive is away, or a file is damaged.
+        """
+        if self.archive is not None:
+            self.archive.fetch(self.stored)
 
 
 class CachedSlice(Part):

@@ -96,6 +96,7 @@ def build_study(files: StudyFiles, cache: Cache) -> Built:
         UnavailableError: The cache cannot be written.
     """
     try:
+        files.fetch()
         images = read_images(files.paths)
         stack = lung_stack(images)
     except LungnodeError as error:  # a file that is away is one study less, and is told

@@ -11,6 +11,7 @@ from db.session import transaction
 from db.work import Claim, note
 from lungnode.errors import LungnodeError, UnusableError
 from lungnode.settings import FhirDestination, Hl7Destination, SenderDestination, Settings
+from lungnode.store import StoreAwayError
 from worker.addressing import destination_named, return_address
 from worker.carriers.line import Addressed, Carrier, Line
 from worker.hold import Node, Stopped, kept
@@ -29,6 +30,7 @@ class End:
     advice: str = ""
     told: str = ""  # the reason without what a peer said: it may name a patient
     is_final: bool = False
+    waits: bool = False  # the attempt does not count: nobody could have sent anything
 
 
 def attempt(node: Node, held: Claim, load: Load, line: Line) -> End:
@@ -38,6 +40,7 @@ def attempt(node: Node, held: Claim, load: Load, line: Line) -> End:
         if ensure_note(node, held, parcel.group):
             load = _read_again(node, held)
             parcel = load.parcel
+        node.outputs.fetch(load.files)
         destination = _destination(settings, load)
         with kept(node, held, settings.delivery.lease_s) as lost:
             if isinstance(destination, FhirDestination | Hl7Destination):
@@ -47,7 +50,8 @@ def attempt(node: Node, held: Claim, load: Load, line: Line) -> End:
             for further in _sent(parcel, carrier, lambda: node.stopping() or lost.is_set()):
                 parcel = further  # kept, whatever ends the loop
     except LungnodeError as error:
-        return End(parcel, str(error), error.advice, str(error), isinstance(error, UnusableError))
+        kind = {"is_final": isinstance(error, UnusableError), "waits": isinstance(error, StoreAwayError)}
+        return End(parcel, str(error), error.advice, str(error), **kind)
     except OSError as error:
         return End(parcel, str(error), "See why the file cannot be read.", str(error))
     except Stopped:
@@ -60,7 +64,7 @@ def attempt(node: Node, held: Claim, load: Load, line: Line) -> End:
 
 def _read_again(node: Node, held: Claim) -> Load:
     with transaction(node.engine) as session:
-        return read_load(session, node.settings, session.get_one(Delivery, held.row_id))
+        return read_load(session, node, session.get_one(Delivery, held.row_id))
 
 
 def _negotiated(node: Node, held: Claim, parcel: Parcel, carrier: Carrier) -> Parcel:

@@ -5,7 +5,7 @@ arrives before its heatmaps, over the same association.
 """
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -64,7 +64,7 @@ def _deliver(node: Node, row_id: int, line: Line) -> list[int]:
         if (newer := overtaken_by(session, row)) is not None:
             _withdraw(session, held, newer, node.clock())
             return []
-        load = read_load(session, node.settings, row)
+        load = read_load(session, node, row)
     end = attempt(node, held, load, line)
     with transaction(node.engine) as session:
         state = _record(session, node, held, end)
@@ -93,9 +93,12 @@ def _record(session: Session, node: Node, held: Claim, end: End) -> str:
     if end.is_final:
         state = DeliveryState.REFUSED if end.reason else DeliveryState.STORED
         return state if finish(session, held, values | {"state": state, "finished_at": now}) else ""
+    limits = node.settings.delivery
+    if end.waits:
+        later = now + timedelta(seconds=limits.backoff_s)
+        return DeliveryState.PENDING if give_back(session, held, later, values) else ""
     if node.stopping() and not any(item.meaning is Meaning.AGAIN and item.tries for item in items):
         return DeliveryState.PENDING if give_back(session, held, now, values) else ""
-    limits = node.settings.delivery
     retry = Retry(limits.max_attempts, limits.backoff_s, limits.backoff_max_s)
     return fail(session, held, values, retry, now)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from threading import Event, Thread
 
 from sqlalchemy import Engine
@@ -13,6 +14,7 @@ from db.session import transaction
 from db.work import Claim, renew
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
+from lungnode.store import Store, open_archive, open_outputs
 
 _LOG = logging.getLogger(__name__)
 _RENEWALS = 3  # in one lease: two may fail before the row is taken back
@@ -40,6 +42,16 @@ class Node:
     stopping: Callable[[], bool]  # True once the process was asked to stop
     clock: Callable[[], datetime] = utc_now
     give_way: Callable[[], None] = nothing  # called between batches: returns when nobody more urgent waits
+
+    @cached_property
+    def archive(self) -> Store:
+        """Where instances are."""
+        return open_archive(self.settings)
+
+    @cached_property
+    def outputs(self) -> Store:
+        """Where what we compose is."""
+        return open_outputs(self.settings)
 
 
 @contextmanager

@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from db.deliveries import is_message, is_void
 from db.models import Analysis, Delivery, DeliveryState, Output, Study
 from lungnode.identifiers import short_identifier
-from lungnode.settings import DicomObjects, SenderDestination, Settings
+from lungnode.settings import DicomObjects, SenderDestination
+from lungnode.store import StoredFile
+from worker.hold import Node
 from worker.parcel import REPORT_GROUPS, Item, Parcel, groups_to_choose_from
 
 _DEFAULT: Final = SenderDestination(name="default", kind="sender")
@@ -27,6 +29,7 @@ class Load:
     sender: tuple[str, str]  # AE title and address of who sent the study
     parcel: Parcel
     followers: tuple[Parcel, ...]
+    files: tuple[StoredFile, ...]  # below the outputs, that may be read for it
     report: Path | None = None  # what a message is composed from
     withdrawn: str = ""  # why a message is taken back
 
@@ -39,7 +42,7 @@ class Load:
         return proposed
 
 
-def read_load(session: Session, settings: Settings, row: Delivery) -> Load:
+def read_load(session: Session, node: Node, row: Delivery) -> Load:
     """Read what is to be sent of a delivery that was claimed, as the settings in force want it."""
     analysis = session.get_one(Analysis, row.analysis_id)
     study = session.get_one(Study, analysis.study_id)
@@ -47,12 +50,18 @@ def read_load(session: Session, settings: Settings, row: Delivery) -> Load:
     outputs = [output for output in analysis.outputs if output.deleted_at is None]
     if is_message(row.group):
         reports = [output for output in outputs if output.group == REPORT_GROUPS["comprehensive-3d"]]
-        report = settings.outputs / reports[0].path if reports else None
+        report = node.outputs.root / reports[0].path if reports else None
         withdrawn = analysis.withdrawn if is_void(row.group) else ""
-        return Load(row.destination, sender, _message(row, analysis, study), (), report, withdrawn)
+        return Load(
+            row.destination, sender, _message(row, analysis, study), (), _stored(reports), report, withdrawn
+        )
     after = select(Delivery).where(*beside(row), Delivery.id > row.id, Delivery.state.in_(UNFINISHED))
-    followers = (_parcel(settings, each, outputs) for each in session.scalars(after))
-    return Load(row.destination, sender, _parcel(settings, row, outputs), tuple(followers))
+    parcel, *followers = (_parcel(node, each, outputs) for each in (row, *session.scalars(after)))
+    return Load(row.destination, sender, parcel, tuple(followers), _stored(outputs))
+
+
+def _stored(outputs: Sequence[Output]) -> tuple[StoredFile, ...]:
+    return tuple(StoredFile(each.path, each.size, each.digest) for each in outputs)
 
 
 def beside(row: Delivery) -> tuple[ColumnElement[bool], ...]:
@@ -71,8 +80,8 @@ def _message(row: Delivery, analysis: Analysis, study: Study) -> Parcel:
     return Parcel(row.group, {row.group: (item.recalled(row.instances),)}, negotiated=bool(row.message))
 
 
-def _parcel(settings: Settings, row: Delivery, outputs: Sequence[Output]) -> Parcel:
-    objects = (each for each in settings.destinations if isinstance(each, DicomObjects))
+def _parcel(node: Node, row: Delivery, outputs: Sequence[Output]) -> Parcel:
+    objects = (each for each in node.settings.destinations if isinstance(each, DicomObjects))
     wanted = next((each for each in objects if each.name == row.destination), _DEFAULT)
     negotiated = row.negotiated_at is not None
     choices = {}
@@ -81,7 +90,7 @@ def _parcel(settings: Settings, row: Delivery, outputs: Sequence[Output]) -> Par
             Item(
                 identifier=output.sop_instance_uid,
                 sop_class_uid=output.sop_class_uid,
-                path=settings.outputs / output.path,
+                path=node.outputs.root / output.path,
                 resent=row.attempts > 1,
             ).recalled(row.instances)
             for output in outputs

@@ -17,6 +17,7 @@ from db.session import transaction
 from db.work import Claim, finish, note
 from lungnode.errors import UnusableError
 from lungnode.rejection import GROUP, Title, title_of
+from lungnode.store import StoredFile
 from worker.answers import Meaning
 from worker.hold import Node, Stopped
 from worker.outputs.compose import Composed
@@ -82,7 +83,7 @@ def ensure_note(node: Node, held: Claim, group: str) -> bool:
         if _is_made(session, row):
             return False
         rejected = _read(session, row, title)
-    paths = [node.settings.outputs / output.path for output in rejected.outputs]
+    paths = node.outputs.fetch([StoredFile(each.path, each.size, each.digest) for each in rejected.outputs])
     if not paths or not all(path.is_file() for path in paths):
         raise UnusableError(
             "The files of the rejected results are deleted, so no rejection note can be made.",
@@ -90,12 +91,12 @@ def ensure_note(node: Node, held: Claim, group: str) -> bool:
         )
     sent = [dcmread(path, stop_before_pixels=True) for path in paths]
     composed = compose_rejection(sent, rejected.title, rejected.context, rejected.group)
-    staged = stage(node.settings.outputs, rejected, [Composed(rejected.group, composed)])
+    staged = stage(node.outputs, rejected, [Composed(rejected.group, composed)])
     try:
         with transaction(node.engine) as session:
             if not note(session, held, {"negotiated_at": node.clock()}):
                 raise Stopped
-            move_into_place(session, staged, node.settings.outputs)
+            move_into_place(session, staged, node.outputs)
     finally:
         discard(staged)
     return True

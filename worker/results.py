@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
 from sqlalchemy import select
@@ -22,9 +22,9 @@ from sqlalchemy.orm import Session
 from db.deliveries import MESSAGE_GROUPS
 from db.models import Analysis, Delivery, Output
 from db.work import Claim, finish
-from lungnode.durable import make_folder, sync_folder
 from lungnode.settings import Destination, DicomObjects, OutputKind
 from lungnode.shown_maps import MAPS_FILE, write_maps
+from lungnode.store import Store
 from worker.outputs.compose import Composed
 from worker.outputs.header import SOURCE_CHARACTER_SET, encode
 from worker.parcel import REPORT_GROUPS, groups_to_choose_from
@@ -41,6 +41,18 @@ class Staged:
 
     folder: Path
     outputs: tuple[Output, ...]
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files by the paths that their rows name."""
+        return {each.path: self.folder / f"{each.sop_instance_uid}.dcm" for each in self.outputs}
+
+    @property
+    def maps(self) -> dict[str, Path]:
+        """What heatmaps show, beside them; empty where there are none."""
+        file = self.folder / MAPS_FILE
+        beside = {f"{PurePosixPath(each.path).parent}/{MAPS_FILE}" for each in self.outputs}
+        return dict.fromkeys(beside, file) if file.exists() else {}
 
 
 def wanted_groups(destination: Destination, verdict: Verdict) -> tuple[str, ...]:
@@ -94,27 +106,28 @@ class Place(Protocol):
 
 
 def stage(
-    outputs: Path, place: Place, composed: Sequence[Composed], slices: Sequence[SliceFinding] = ()
+    outputs: Store, place: Place, composed: Sequence[Composed], slices: Sequence[SliceFinding] = ()
 ) -> Staged:
     """Write the composed objects, and what heatmaps show of the slices, to a folder of their own.
 
     All of it is synchronised; of a failure nothing stays.
     """
-    folder = outputs / "staging" / f"{place.analysis_id}-{os.urandom(4).hex()}"
+    folder = outputs.root / "staging" / f"{place.analysis_id}-{os.urandom(4).hex()}"
     with ExitStack() as undone:
         undone.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with ThreadPoolExecutor(THREADS, "write") as pool:  # a disk synchronises several files at once
-            staged = Staged(folder, tuple(pool.map(partial(_stage_one, folder, place), composed)))
+            staged = Staged(folder, tuple(pool.map(partial(_stage_one, outputs, folder, place), composed)))
         if composed and slices:
             write_maps(folder / MAPS_FILE, [s.class_map for s in slices], [s.box for s in slices])
+        outputs.prepare(staged.files)
         undone.pop_all()
     return staged
 
 
-def _stage_one(folder: Path, place: Place, composed: Composed) -> Output:
+def _stage_one(outputs: Store, folder: Path, place: Place, composed: Composed) -> Output:
     content = encode(composed.dataset)
-    uid = str(composed.dataset.SOPInstanceUID)
+    uid, digest = str(composed.dataset.SOPInstanceUID), sha256(content).hexdigest()
     with (folder / f"{uid}.dcm").open("wb") as file:
         file.write(content)
         file.flush()
@@ -126,9 +139,9 @@ def _stage_one(folder: Path, place: Place, composed: Composed) -> Output:
         sop_instance_uid=uid,
         series_instance_uid=str(composed.dataset.SeriesInstanceUID),
         is_summary=composed.is_summary,
-        path=f"{place.study_instance_uid}/{place.revision}/{uid}.dcm",
+        path=outputs.path_for(f"{place.study_instance_uid}/{place.revision}", uid, digest),
         size=len(content),
-        digest=sha256(content).hexdigest(),
+        digest=digest,
     )
 
 
@@ -139,7 +152,7 @@ def discard(staged: Staged) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def commit(session: Session, held: Claim, values: dict[str, Any], staged: Staged, outputs: Path) -> bool:
+def commit(session: Session, held: Claim, values: dict[str, Any], staged: Staged, outputs: Store) -> bool:
     """End the analysis with `values` and its outputs; False when another run took it over.
 
     Outputs that an earlier run committed stay as they are: a peer may have them already.
@@ -152,18 +165,11 @@ def commit(session: Session, held: Claim, values: dict[str, Any], staged: Staged
     return True
 
 
-def move_into_place(session: Session, staged: Staged, outputs: Path) -> None:
+def move_into_place(session: Session, staged: Staged, outputs: Store) -> None:
     """Give staged files their lasting names, durably, and add their rows."""
-    folders = {(outputs / output.path).parent for output in staged.outputs}
-    for folder in folders:
-        make_folder(folder)
-    for output in staged.outputs:
-        target = outputs / output.path
-        (staged.folder / target.name).rename(target)
-    for folder in folders:
-        if (staged.folder / MAPS_FILE).exists():
-            (staged.folder / MAPS_FILE).rename(folder / MAPS_FILE)
-        sync_folder(folder)
+    maps = staged.maps
+    outputs.prepare(maps)  # their name is every run's: only the one that ends the analysis may have it
+    outputs.place(staged.files | maps)
     session.add_all(staged.outputs)
     session.flush()
 

@@ -1,4 +1,4 @@
-"""Room on the disk: a full one must cost no study an attempt."""
+"""Room on the disk: neither a full one nor a store that is away may cost a study an attempt."""
 
 import errno
 import os
@@ -9,6 +9,7 @@ from sqlalchemy import make_url
 
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
+from lungnode.store import Store, StoreAwayError
 
 # An analysis writes less: each destination's outputs have at most 20 MB, and most destinations share them.
 LEAST_BYTES: Final = 60_000_000
@@ -38,6 +39,20 @@ def is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def why_wait(error: BaseException, archive: Store) -> str:
+    """Return why work waits through no fault of its own; empty: it failed."""
+    if is_full(error):
+        return f"The disk was full: {error}"
+    if isinstance(error, StoreAwayError):
+        return str(error)
+    if isinstance(error, UnavailableError):  # a file cannot be read: is any there?
+        try:
+            archive.check()
+        except StoreAwayError as away:
+            return str(away)
+    return ""
 
 
 def _written(settings: Settings) -> list[Path]:

@@ -31,7 +31,7 @@ from worker.making import compose_results, failed_finding, gray_of
 from worker.models import InTurn, Loader, WarmModel
 from worker.result import StudyFinding, Verdict
 from worker.results import Staged, add_deliveries, commit, discard, stage
-from worker.room import WAIT_S, check_room, is_full
+from worker.room import WAIT_S, check_room, why_wait
 from worker.shadow import Analysed, Shadow
 from worker.statistics import input_statistics
 from worker.study import Revision, read_revision
@@ -88,7 +88,7 @@ class Analyst:
             held = claim_analysis(session, node.clock(), lease_s)
             if held is None:
                 return []
-            revision = read_revision(session, held.row_id, node.settings.archive)
+            revision = read_revision(session, held.row_id)
             if revision.withdrawn:
                 _pass_over(session, held, revision, node.clock())
                 return []
@@ -100,14 +100,18 @@ class Analyst:
                 give_back(session, held, node.clock())
             _LOG.info("analysis %s of %s put back", held.row_id, revision.study_instance_uid)
         except Exception as error:  # noqa: BLE001 - no study may stop the worker; its row keeps the traceback
-            (self._put_off if is_full(error) else self._fail)(held, revision, error)
+            why = why_wait(error, self._node.archive)
+            if why:
+                self._put_off(held, revision, why)
+            else:
+                self._fail(held, revision, error)
         return []
 
     def _analyse(self, held: Claim, revision: Revision, model: Model, lost: Event) -> list[int]:
         waited_s = (self._node.clock() - revision.created_at).total_seconds()
         watch, began = Stopwatch(time.monotonic, {"wait": waited_s}), time.monotonic()
         with watch.phase("read"):
-            images = read_images(revision.paths)
+            images = read_images(self._node.archive.fetch(revision.files))
         seen: list[Seen] = []
         finding, seconds = self._find(revision, images, model, lost, seen.append)
         watch.seconds |= seconds
@@ -115,7 +119,7 @@ class Analyst:
             settings, gray = self._node.settings, gray_of(seen)
             composed = compose_results(finding, revision, images, settings, model, gray)
         with watch.phase("write"):
-            staged = stage(self._node.settings.outputs, revision, composed, finding.slices)
+            staged = stage(self._node.outputs, revision, composed, finding.slices)
         try:
             values = self._values(finding, model.info) | {
                 "runtime": model.runtime,
@@ -156,7 +160,7 @@ class Analyst:
         """Commit the results and return the deliveries that can start; None when the row was lost."""
         settings, now = self._node.settings, self._node.clock()
         with transaction(self._node.engine) as session:
-            if not commit(session, held, values, staged, settings.outputs):
+            if not commit(session, held, values, staged, self._node.outputs):
                 return None
             _make_next_revision_due(session, held.row_id)
             destinations = destinations_of(settings, revision.rule)
@@ -180,13 +184,12 @@ class Analyst:
             "reason": finding.reason,
         }
 
-    def _put_off(self, held: Claim, revision: Revision, error: Exception) -> None:
-        """Let a study that found the disk full wait, without an attempt spent."""
-        reason = f"The disk was full: {error}"
+    def _put_off(self, held: Claim, revision: Revision, reason: str) -> None:
+        """Let a study wait that found the disk full or the store away, without an attempt spent."""
         later = self._node.clock() + timedelta(seconds=WAIT_S)
         with transaction(self._node.engine) as session:
             give_back(session, held, later, {"reason": reason})
-        _LOG.error("analysis %s of %s waits: the disk is full", held.row_id, revision.study_instance_uid)
+        _LOG.error("analysis %s of %s waits: %s", held.row_id, revision.study_instance_uid, reason)
 
     def _fail(self, held: Claim, revision: Revision, error: Exception) -> None:
         # The message may quote the data set, so it goes into the row and not into the log.

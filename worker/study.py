@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.corrections import corrected_attributes
 from db.models import Analysis, Disposition, Instance, Output, Study
+from lungnode.store import StoredFile
 
 Reference = tuple[str, str, str]  # series, SOP class and SOP Instance UID
 
@@ -25,17 +25,17 @@ class Revision:
     created_at: datetime
     attempts: int
     reason: str  # of the last failure
-    paths: tuple[Path, ...]
+    files: tuple[StoredFile, ...]  # below the archive
     predecessors: dict[str, tuple[Reference, ...]]  # the report of the revision before, by output group
     corrected: dict[str, str]  # attributes that outputs say instead of the files, by keyword
     withdrawn: str  # why its results would not count any more; empty: they do
 
 
-def read_revision(session: Session, analysis_id: int, archive: Path) -> Revision:
+def read_revision(session: Session, analysis_id: int) -> Revision:
     """Read what there is to analyse: conflicting instances and our own results are left out."""
     row = session.get_one(Analysis, analysis_id)
     study = session.get_one(Study, row.study_id)
-    chosen = select(Instance.path).where(
+    chosen = select(Instance.path, Instance.size, Instance.digest).where(
         Instance.study_id == row.study_id,
         Instance.revision <= row.revision,
         Instance.disposition == Disposition.ARCHIVED,
@@ -49,7 +49,7 @@ def read_revision(session: Session, analysis_id: int, archive: Path) -> Revision
         created_at=row.created_at,
         attempts=row.attempts,
         reason=row.reason,
-        paths=tuple(archive / path for path in session.scalars(chosen.order_by(Instance.id))),
+        files=tuple(StoredFile(*row) for row in session.execute(chosen.order_by(Instance.id))),
         predecessors=_predecessors(session, row),
         corrected=corrected_attributes(session, row.study_id, row.revision),
         withdrawn=row.withdrawn,

@@ -19,6 +19,7 @@ from db.work import VERIFICATIONS, Claim, claim, finish, give_back, new_owner, r
 from lungnode.commitment import Reference
 from lungnode.errors import UnavailableError
 from lungnode.settings import Peer, Settings
+from lungnode.store import open_archive
 
 _log = logging.getLogger(__name__)
 _LOOK: Final = timedelta(seconds=1)  # between two looks at a request that waits for the spool
@@ -33,6 +34,7 @@ class CommitmentDesk:
     ) -> None:
         self._engine = engine
         self._settings = settings
+        self._archive = open_archive(settings)
         self._stopping = stopping
         self._clock = clock
         self._host = socket.gethostname()
@@ -92,7 +94,7 @@ class CommitmentDesk:
         judged: list[Reference] = []
         unknown = self._settings.receiver.unknown_sop_classes
         breathed = self._clock()
-        for reference in verify(request, self._settings.archive, unknown_sop_classes=unknown):
+        for reference in verify(request, self._archive, unknown_sop_classes=unknown):
             judged.append(reference)
             if self._stopping():
                 raise UnavailableError("The clerk is stopping.")

@@ -1,6 +1,6 @@
 """From received files to archive and database, in batches that may be repeated after a crash at any point.
 
-Order: link into the archive, synchronise, commit the rows, unlink from the spool.
+Order: into the archive, durably; commit the rows; unlink from the spool.
 """
 
 import errno
@@ -15,14 +15,14 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
-from daemon.clerk.files import place, writing_to
+from daemon.clerk.files import writing_to
 from daemon.clerk.header import read_header
 from daemon.clerk.plan import Known, Plan, Reading, Received, make_plans
 from daemon.clerk.quarantine import Rejected, set_aside
 from daemon.clerk.rejections import read_rejection
 from daemon.clerk.rows import write_rows
 from db import intake
-from db.models import Disposition, Instance
+from db.models import Disposition
 from db.session import transaction
 from lungnode.digest import file_digest
 from lungnode.durable import make_folder, sync_folder
@@ -30,6 +30,7 @@ from lungnode.errors import UnusableError
 from lungnode.rejection import SOP_CLASS as REJECTING_CLASS
 from lungnode.rules import keywords_of
 from lungnode.settings import Settings
+from lungnode.store import Arrival, open_archive
 
 BATCH: Final = 200  # files a transaction
 _log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Indexer:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
+        self._archive = open_archive(settings)
         self._keywords = keywords_of(settings.rules)
 
     def index(self, batch: Sequence[Received], now: datetime) -> Indexed:
@@ -73,12 +75,12 @@ class Indexer:
         readings, rejected = self._read(batch, now)
         with transaction(self._engine) as session:
             known = _look_up(session, readings)
-        with writing_to(self._settings.archive):
-            plans = make_plans(readings, known, self._settings.archive)
+        with writing_to(self._archive.root):
+            plans = make_plans(readings, known, self._archive)
             paths = self._keep(plans)
         with transaction(self._engine) as session:
             intake.serialise(session)
-            plans = [plan for plan in _still_true(session, plans, known) if self._is_kept(plan, paths)]
+            plans = self._kept(_still_true(session, plans, known), paths)
             write_rows(session, plans, paths, self._settings, now)
         _tell_conflicts(plans)
         done = [each.received for plan in plans for each in (plan.reading, *plan.copies)]
@@ -114,27 +116,24 @@ class Indexer:
 
     def _keep(self, plans: Sequence[Plan]) -> dict[str, str]:
         """Give new files their place; returns paths below the archive by digest."""
-        archive, paths, touched = self._settings.archive, {}, set()
-        make_folder(archive)
+        paths, arrivals = {}, []
+        there = self._archive.present([path for plan in plans if (path := _path_before(plan))])
         for plan in plans:
-            reading = plan.reading
-            if reading.received.association is None:
-                paths[reading.digest] = str(reading.received.path.relative_to(archive))
-            elif plan.repeats is None or plan.anew or _is_lost(plan.repeats, reading, archive):
-                folder = archive / reading.header.study_instance_uid
-                touched |= {folder, archive}
-                name = f"{reading.header.sop_instance_uid}.dcm"
-                name = Path(plan.repeats.path).name if plan.repeats else name
-                path = place(reading.received.path, folder, name, reading.digest)
-                paths[reading.digest] = str(path.relative_to(archive))
-        for folder in sorted(touched, reverse=True):  # a study's folder before the archive that names it
-            sync_folder(folder)
-        return paths
+            received, before = plan.reading.received, _path_before(plan)
+            if received.association is None:
+                paths[plan.reading.digest] = str(received.path.relative_to(self._archive.root))
+            elif plan.repeats is None or plan.anew or (before and before not in there):
+                arrivals.append(_arrival(plan))
+        kept = self._archive.keep(arrivals) if arrivals else ()
+        return paths | {each.digest: path for each, path in zip(arrivals, kept, strict=True)}
 
-    def _is_kept(self, plan: Plan, paths: Mapping[str, str]) -> bool:
-        """Whether the archive has the file; retention may have taken it away since it was put there."""
-        path = paths.get(plan.reading.digest) or (plan.repeats.path if plan.repeats else "")
-        return (self._settings.archive / path).is_file()
+    def _kept(self, plans: Sequence[Plan], paths: Mapping[str, str]) -> list[Plan]:
+        """Return those whose file the archive has; retention may have taken it away meanwhile."""
+        named = [
+            paths.get(plan.reading.digest) or (plan.repeats.path if plan.repeats else "") for plan in plans
+        ]
+        there = self._archive.present(named)
+        return [plan for plan, path in zip(plans, named, strict=True) if path in there]
 
     def _quarantine(self, rejected: Sequence[Rejected], now: datetime) -> Indexed:
         spooled = [each for each in rejected if each.received.association is not None]
@@ -154,9 +153,18 @@ class Indexer:
         return Indexed(rejected=tuple(rejected))
 
 
-def _is_lost(instance: Instance, reading: Reading, archive: Path) -> bool:
-    """Whether the archive lacks a file whose bytes came again."""
-    return instance.digest == reading.digest and not (archive / instance.path).exists()
+def _path_before(plan: Plan) -> str:
+    """Return where a file is of which the same bytes came again; retention or a disk may have taken it."""
+    before, came = plan.repeats, plan.reading.received.association is not None
+    return before.path if came and before and before.digest == plan.reading.digest else ""
+
+
+def _arrival(plan: Plan) -> Arrival:
+    """Return the file of a plan on its way into the archive; one that came again takes its old place."""
+    header = plan.reading.header
+    name = Path(plan.repeats.path).name if plan.repeats else f"{header.sop_instance_uid}.dcm"
+    place = (header.study_instance_uid, header.sop_instance_uid, name)
+    return Arrival(plan.reading.received.path, *place, plan.reading.digest)
 
 
 def _look_up(session: Session, readings: Sequence[Reading]) -> Known:

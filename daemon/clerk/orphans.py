@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from db.models import Analysis, Instance, Output, Quarantined, Study
 from db.session import transaction
-from lungnode.digest import file_digest
 from lungnode.settings import Settings
+from lungnode.store import Store, open_archive, open_outputs
 
 _PIECE: Final = 200  # studies looked up at once
 
@@ -30,7 +30,7 @@ class Finding:
     """One file that is not as it should be."""
 
     trouble: Trouble
-    path: Path
+    place: str
     mend: str  # what to do about it
 
 
@@ -38,14 +38,58 @@ class Finding:
 class _Named:
     """A file as its row says it is."""
 
-    size: int | None = None  # None: the row does not say
-    digest: str = ""
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """A store, and the rows that name its files."""
+
+    store: Store
+    table: type[Instance] | type[Output]
+    lost: str  # what to do about a file that is missing or changed
+    unknown: str
+
+    def finding(self, trouble: Trouble, path: str) -> "_Suspect":
+        """Return what seems to be wrong with a file."""
+        mend = self.unknown if trouble is Trouble.UNKNOWN else self.lost
+        return _Suspect(Finding(trouble, self.store.place_of(path), mend), self, path)
+
+    def is_still_true(self, session: Session, trouble: Trouble, path: str) -> bool:
+        """Look again at one file."""
+        is_there = bool(self.store.present([path]))
+        own = (self.table.path == path, self.table.deleted_at.is_(None))
+        is_named = session.scalar(select(self.table.id).where(*own).limit(1)) is not None
+        return is_there and is_named if trouble is Trouble.CHANGED else is_there is not is_named
+
+
+@dataclass(frozen=True)
+class _Quarantine:
+    """The files that cannot be indexed."""
+
+    folder: Path
+
+    def is_still_true(self, session: Session, _trouble: Trouble, path: str) -> bool:
+        """Look again at one file."""
+        row = session.scalar(select(Quarantined.id).where(Quarantined.path == path))
+        return (row is not None) is not (self.folder / path).exists()
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """What seems to be wrong at the first look."""
+
+    finding: Finding
+    where: _Shelf | _Quarantine
+    path: str
 
 
 _SEND_AGAIN: Final = "Have the study sent again, or take the file from a backup."
 _ANALYSE_AGAIN: Final = "Take it from a backup, or analyse the study again."
 _REINDEX: Final = "Run `lungnode studies reindex`."
 _OUTPUT: Final = "It belongs to an analysis that did not end, or to none: it can be deleted."
+_ROW_STAYS: Final = "Its row stays to tell of it."
 _QUARANTINE: Final = "Run `lungnode studies reindex`, or delete it."
 
 
@@ -61,26 +105,29 @@ def find_orphans(
         progress: Called with the number of studies that were looked at.
 
     Raises:
-        UnavailableError: The database is away.
+        UnavailableError: The database or the store is away.
     """
     suspects = list(_look(engine, settings, progress, digests=digests))
-    return [finding for finding in suspects if _is_still_true(engine, settings, finding)]
+    return [suspect.finding for suspect in suspects if _is_still_true(engine, suspect)]
 
 
 def _look(
     engine: Engine, settings: Settings, progress: Callable[[int], None], *, digests: bool
-) -> Iterator[Finding]:
+) -> Iterator[_Suspect]:
+    archive = _Shelf(open_archive(settings), Instance, _SEND_AGAIN, _REINDEX)
+    outputs = _Shelf(open_outputs(settings), Output, _ANALYSE_AGAIN, _OUTPUT)
     known: set[str] = set()
     done = 0
     for studies in _pieces(engine):
         known.update(studies)
         for uid, received, composed in _rows(engine, studies):
-            yield from _compare(settings.archive, uid, received, (_SEND_AGAIN, _REINDEX), digests=digests)
-            yield from _compare(settings.outputs, uid, composed, (_ANALYSE_AGAIN, _OUTPUT), digests=digests)
+            yield from _compare(archive, uid, received, digests=digests)
+            yield from _compare(outputs, uid, composed, digests=digests)
             done += 1
             progress(done)
-    for root, mend in ((settings.archive, _REINDEX), (settings.outputs, _OUTPUT)):
-        yield from _unknown_studies(root, known, mend)
+    for shelf in (archive, outputs):
+        for study in sorted(set(shelf.store.studies()) - known):
+            yield from (shelf.finding(Trouble.UNKNOWN, path) for path in sorted(shelf.store.sizes(study)))
     yield from _quarantine(engine, settings.quarantine)
 
 
@@ -129,57 +176,32 @@ def _by_study(rows: Iterable[Any]) -> dict[str, dict[str, _Named]]:
     return found
 
 
-def _compare(
-    root: Path, uid: str, named: Files, mends: tuple[str, str], *, digests: bool
-) -> Iterator[Finding]:
-    found = {str(path.relative_to(root)): path for path in (root / uid).rglob("*.dcm")}
+def _compare(shelf: _Shelf, uid: str, named: Files, *, digests: bool) -> Iterator[_Suspect]:
+    found = shelf.store.sizes(uid)
     for path, said in named.items():
         if path not in found:
-            yield Finding(Trouble.MISSING, root / path, mends[0])
-        elif _differs(found[path], said, digests=digests):
-            yield Finding(Trouble.CHANGED, root / path, mends[0])
+            yield shelf.finding(Trouble.MISSING, path)
+        elif found[path] != said.size or (digests and _differs(shelf.store, path, said)):
+            yield shelf.finding(Trouble.CHANGED, path)
     for path in sorted(found.keys() - named.keys()):
-        yield Finding(Trouble.UNKNOWN, root / path, mends[1])
+        yield shelf.finding(Trouble.UNKNOWN, path)
 
 
-def _differs(path: Path, said: _Named, *, digests: bool) -> bool:
-    try:
-        if said.size is not None and path.stat().st_size != said.size:
-            return True
-        return digests and file_digest(path) != said.digest
-    except FileNotFoundError:
-        return False  # it went in this moment
+def _differs(store: Store, path: str, said: _Named) -> bool:
+    # None: it went in this moment.
+    return store.read_back(path) not in (None, (said.size, said.digest))
 
 
-def _unknown_studies(root: Path, known: Collection[str], mend: str) -> Iterator[Finding]:
-    for folder in sorted(root.glob("[0-9]*")):
-        if folder.is_dir() and folder.name not in known:
-            for path in sorted(folder.rglob("*.dcm")):
-                yield Finding(Trouble.UNKNOWN, path, mend)
-
-
-def _quarantine(engine: Engine, folder: Path) -> Iterator[Finding]:
+def _quarantine(engine: Engine, folder: Path) -> Iterator[_Suspect]:
     with transaction(engine) as session:
         named = set(session.scalars(select(Quarantined.path)))
     found = {path.name for path in folder.glob("*.dcm")}
-    for name in sorted(named - found):
-        yield Finding(Trouble.MISSING, folder / name, "Its row stays to tell of it.")
-    for name in sorted(found - named):
-        yield Finding(Trouble.UNKNOWN, folder / name, _QUARANTINE)
+    told = ((named - found, Trouble.MISSING, _ROW_STAYS), (found - named, Trouble.UNKNOWN, _QUARANTINE))
+    for names, trouble, mend in told:
+        for name in sorted(names):
+            yield _Suspect(Finding(trouble, str(folder / name), mend), _Quarantine(folder), name)
 
 
-def _is_still_true(engine: Engine, settings: Settings, finding: Finding) -> bool:
-    if finding.trouble is Trouble.CHANGED:
-        return finding.path.exists()
-    is_there = finding.path.exists()
+def _is_still_true(engine: Engine, suspect: _Suspect) -> bool:
     with transaction(engine) as session:
-        is_named = _is_named(session, settings, finding.path)
-    return is_named is not is_there
-
-
-def _is_named(session: Session, settings: Settings, path: Path) -> bool:
-    for root, table in ((settings.archive, Instance), (settings.outputs, Output)):
-        if path.is_relative_to(root):
-            own = (table.path == str(path.relative_to(root)), table.deleted_at.is_(None))
-            return session.scalar(select(table.id).where(*own).limit(1)) is not None
-    return session.scalar(select(Quarantined.id).where(Quarantined.path == path.name)) is not None
+        return suspect.where.is_still_true(session, suspect.finding.trouble, suspect.path)

@@ -25,6 +25,7 @@ from daemon.clerk.spool import Association
 from db.models import Disposition, Instance
 from lungnode.rejection import Note
 from lungnode.rules import Facts
+from lungnode.store import Store, StoredFile
 
 # A new one of these makes a complete study receive again; a dose report or another node's result does not.
 ANALYSED_CLASSES: Final = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -104,7 +105,7 @@ class Plan:
     anew: bool = False  # the file of `repeats` was deleted: this one takes its place
 
 
-def make_plans(readings: Sequence[Reading], known: Known, archive: Path) -> list[Plan]:
+def make_plans(readings: Sequence[Reading], known: Known, archive: Store) -> list[Plan]:
     """Decide on each file; a second one of the same UID with other bytes is left for the next batch."""
     first: dict[str, Plan] = {}
     for reading in readings:
@@ -118,7 +119,7 @@ def make_plans(readings: Sequence[Reading], known: Known, archive: Path) -> list
     return list(first.values())
 
 
-def _plan(reading: Reading, known: Known, archive: Path) -> Plan:
+def _plan(reading: Reading, known: Known, archive: Store) -> Plan:
     header = reading.header
     held = known.instances.get(header.sop_instance_uid, ())
     for instance in held:
@@ -138,10 +139,10 @@ def _plan(reading: Reading, known: Known, archive: Path) -> Plan:
     return Plan(reading, Disposition.CONFLICT if held else Disposition.ARCHIVED, reason)
 
 
-def _reason(reading: Reading, instance: Instance, archive: Path) -> str:
-    first = archive / instance.path
+def _reason(reading: Reading, instance: Instance, archive: Store) -> str:
     if not _is_of_study(instance, reading.header):
         return "The SOP Instance UID is taken by an instance of another study."
+    (first,) = archive.fetch([StoredFile(instance.path, instance.size, instance.digest)])
     if not first.exists():
         return "The file that came first is gone, so the two cannot be compared."
     try:

@@ -9,9 +9,9 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-from daemon.clerk.files import place
 from daemon.clerk.plan import Received
 from lungnode.digest import file_digest
+from lungnode.store.placing import place
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from db.changes import restore_study
 from db.models import StudyState
 from db.queries import StudyFilter, list_studies
 from db.session import transaction
+from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
+from lungnode.store import Store, StoredFile, fetched, open_archive, open_outputs
 
 # A conflicting instance carries a piece of its digest in its name: the one that came first is indexed first.
 _BESIDE: Final = re.compile(r"\.[0-9a-f]{12}$")
@@ -51,25 +53,28 @@ def reindex(
     Raises:
         UnavailableError: The database or the archive is away; begin again later.
     """
-    folders = sorted(path for path in settings.archive.glob("*") if path.is_dir())
-    total = sum(1 for folder in folders for _ in folder.glob("*.dcm"))
+    archive = open_archive(settings)
+    studies = {study: archive.sizes(study) for study in archive.studies()}
+    total = sum(map(len, studies.values()))
     indexer, done, added = Indexer(engine, settings), 0, 0
     rejected: list[tuple[str, str]] = []
-    for folder in folders:
-        for batch in _batches(sorted(folder.glob("*.dcm"), key=_order)):
+    for study, sizes in studies.items():
+        found = list(zip(sizes, fetched(archive, [StoredFile(*each) for each in sizes.items()]), strict=True))
+        rejected += [(path, str(error)) for path, error in found if isinstance(error, UnavailableError)]
+        for batch in _batches(sorted((path for _, path in found if isinstance(path, Path)), key=_order)):
             waiting: Sequence[Received] = batch
             while waiting:
                 indexed = indexer.index(waiting, now)
                 waiting, added = indexed.left, added + indexed.added
-                rejected += [(_below(each.received.path, settings), each.reason) for each in indexed.rejected]
+                rejected += [(_below(each.received.path, archive), each.reason) for each in indexed.rejected]
             done += len(batch)
             progress(done, total)
-        _restore(engine, settings, folder.name)
+        _restore(engine, settings, study)
     return Reindexed(total, added, _restore_quarantine(engine, settings), tuple(rejected))
 
 
-def _below(path: Path, settings: Settings) -> str:
-    return str(path.relative_to(settings.archive))
+def _below(path: Path, archive: Store) -> str:
+    return str(path.relative_to(archive.root))
 
 
 def _order(path: Path) -> tuple[bool, int, str]:
@@ -89,7 +94,8 @@ def _batches(paths: Sequence[Path]) -> Iterator[list[Received]]:
 def _restore(engine: Engine, settings: Settings, uid: str) -> None:
     """Close a study that was found here; one that is being received is the clerk's."""
     # A revision that composed results before must not be composed again under the same UIDs.
-    revisions = [int(path.name) for path in (settings.outputs / uid).glob("*") if path.name.isdecimal()]
+    composed = open_outputs(settings).sizes(uid)
+    revisions = {int(name) for path in composed if (name := path.split("/")[1]).isdecimal()}
     with transaction(engine) as session:
         intake.serialise(session)
         for summary in list_studies(session, StudyFilter(study_instance_uid=uid, state=StudyState.RECEIVING)):

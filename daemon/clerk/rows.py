@@ -65,6 +65,8 @@ def _write_repeat(session: Session, plan: Plan, instance_id: int, paths: Mapping
     if instance.deleted_at is not None and reading.digest in paths:
         _restore(instance, plan, paths)
         is_back = instance.disposition == Disposition.ARCHIVED
+    elif is_sent and reading.digest == instance.digest:
+        instance.path = paths.get(reading.digest, instance.path)  # a lost file is back, maybe elsewhere
     if is_back and _reopens(study, plan):
         study.reopen(reading.received_at)
 

@@ -3,13 +3,11 @@
 Source: PS3.4 J.3.2.2, the SCP reports what it has taken responsibility for; PS3.3 C.14.1.1, Failure Reason.
 """
 
-import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy.orm import Session
@@ -18,8 +16,7 @@ from daemon.receiver.contexts import is_storage
 from db import commitments, intake
 from db.models import CommitmentRequest, Instance
 from lungnode.commitment import FailureReason, Reference
-from lungnode.digest import file_digest
-from lungnode.errors import UnavailableError
+from lungnode.store import Store
 
 _log = logging.getLogger(__name__)
 _CHUNK: Final = 500  # UIDs in one query
@@ -79,7 +76,7 @@ def may_still_come(
     return waited < _GRACE or spooled or commitments.may_still_be_spooled(session, request.row, now)
 
 
-def verify(request: Request, archive: Path, *, unknown_sop_classes: bool) -> Iterator[Reference]:
+def verify(request: Request, archive: Store, *, unknown_sop_classes: bool) -> Iterator[Reference]:
     """Judge each instance of a request, reading its file from start to end.
 
     Raises:
@@ -97,26 +94,12 @@ def verify(request: Request, archive: Path, *, unknown_sop_classes: bool) -> Ite
         yield replace(reference, failure_reason=reason)
 
 
-def _fault(reference: Reference, instances: Sequence[Instance], archive: Path) -> FailureReason | None:
+def _fault(reference: Reference, instances: Sequence[Instance], archive: Store) -> FailureReason | None:
     if any(instance.sop_class_uid != reference.sop_class_uid for instance in instances):
         return FailureReason.CLASS_INSTANCE_CONFLICT
     # Of several with one UID it is not known which the peer means: all of them must be whole.
     for instance in instances:
-        if not _is_whole(instance, archive):
+        if archive.read_back(instance.path) != (instance.size, instance.digest):
             _log.error("the archive's file of instance %s is damaged or gone", instance.sop_instance_uid)
             return FailureReason.PROCESSING_FAILURE
     return None
-
-
-def _is_whole(instance: Instance, archive: Path) -> bool:
-    path = archive / instance.path
-    try:
-        return path.stat().st_size == instance.size and file_digest(path) == instance.digest
-    except FileNotFoundError:
-        if not archive.is_dir():
-            raise UnavailableError(f"The archive {archive} is not there.") from None
-        return False
-    except OSError as error:
-        if error.errno == errno.EIO:
-            return False
-        raise UnavailableError(f"The archive {archive} cannot be read: {error.strerror}.") from error

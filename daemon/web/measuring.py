@@ -24,9 +24,11 @@ from starlette.responses import Response
 
 from daemon.receiver.told import FOLDER
 from daemon.web.access import requires
+from daemon.web.alerts.conditions import STORE_AWAY
 from daemon.web.node import Node, WebNode
 from daemon.web.permissions import Permission
 from daemon.web.programs import Program, programs
+from db.alerts import open_alerts
 from db.numbers import Numbers, agreement, finished_analyses, finished_deliveries, read_numbers
 from db.session import reading
 
@@ -129,6 +131,7 @@ class _Now(Collector):
         now = self._node.clock()
         with reading(self._node.engine) as session:
             numbers, agreed = read_numbers(session, now), agreement(session)
+            wrong = {alert.name for alert in open_alerts(session)}
         yield from _of_numbers(numbers)
         yield _family(
             "lungnode_labels",
@@ -137,6 +140,9 @@ class _Now(Collector):
             agreed,
         )
         yield from _of_disk(self._node.settings.data)
+        # It is asked by whoever looks for alerts: a scrape must not wait for it.
+        told = "1: the object store answered when it was asked last, or there is none"
+        yield GaugeMetricFamily("lungnode_store_reachable", told, int(STORE_AWAY not in wrong))
         yield from _of_receiver(self._node.settings.data / FOLDER)
         yield from _of_programs(programs(self._node.settings.data))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Annotated, cast
 
 from fastapi import Depends
@@ -11,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from db.accounts import Lifetime
 from lungnode.settings import Settings
+from lungnode.store import Store, open_archive, open_outputs
 
 
 def utc_now() -> datetime:
@@ -26,6 +28,16 @@ class WebNode:
     engine: Engine
     clock: Callable[[], datetime] = utc_now
     looks: dict[tuple[str, ...], datetime] = field(default_factory=dict)  # see audited.note_look
+
+    @cached_property
+    def archive(self) -> Store:
+        """Where instances are."""
+        return open_archive(self.settings)
+
+    @cached_property
+    def outputs(self) -> Store:
+        """Where what we compose is."""
+        return open_outputs(self.settings)
 
     @property
     def lifetime(self) -> Lifetime:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -71,5 +72,6 @@ class Folders:
         self.make_for(folder)
         target = self._target / folder
         target.mkdir(exist_ok=True)
-        shutil.copymode(self._source / folder, target)
+        with suppress(FileNotFoundError):  # it stands for objects of a store
+            shutil.copymode(self._source / folder, target)
         self._made.add(folder)

@@ -8,9 +8,10 @@ since.
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session
 from db.backup.copying import Folders, copy_file, is_unchanged, link_or_copy
 from db.backup.dump import check_tools, dump_name, dumped
 from db.backup.named import kept_uploads, named_files
+from db.backup.objects import AT_ONCE, Objects, Wanted
 from db.backup.record import (
     DATA,
     SETTINGS_FILE,
@@ -49,6 +51,8 @@ class Node:
     data: Path
     engine: Engine
     settings_file: Path | None
+    objects: Objects = field(default_factory=lambda: Objects({}))
+    leaves_objects: bool = False  # to the store's own versions and copies
 
 
 @dataclass
@@ -119,16 +123,42 @@ class _Maker:
 
     def _take_named(self, session: Session) -> None:
         """See that all files that the rows of the dump name are there, and that they are those."""
-        for path, wanted in named_files(session):
+        named = named_files(session)
+        while piece := list(islice(named, AT_ONCE)):
+            objects = [each for each in piece if self._node.objects.holds(each[0])]
+            if not self._node.leaves_objects:
+                self._bring(objects)
+            for path, wanted in piece:
+                if not (self._node.leaves_objects and self._node.objects.holds(path)):
+                    self._see(path, wanted)
+
+    def _see(self, path: str, wanted: str) -> None:
+        """See that a file is there, and that it is the one that its row names."""
+        key = f"{DATA}/{path}"
+        if not self._sums.digest(key):
+            self._take([path])
+        digest = self._sums.digest(key)
+        if not digest:
+            self._tally.absent.append(path)
+        elif wanted and digest != wanted:
+            self._tally.changed.append(path)
+        self._sums.name(key)
+
+    def _bring(self, objects: Sequence[tuple[str, str]]) -> None:
+        """Take files out of an object store, unless the backup before has them."""
+        wanted = []
+        for path, digest in objects:
+            self._folders.make_for(path)
             key = f"{DATA}/{path}"
-            if not self._sums.digest(key):
-                self._take([path])
-            digest = self._sums.digest(key)
-            if not digest:
-                self._tally.absent.append(path)
-            elif wanted and digest != wanted:
-                self._tally.changed.append(path)
-            self._sums.name(key)
+            is_kept = self._before and self._sums.before(key) == digest
+            wanted.append(Wanted(path, digest, self._before / key if self._before and is_kept else None))
+        brought = self._node.objects.bring(wanted, self._target / DATA)
+        for each, digest in zip(wanted, brought, strict=True):
+            if digest:
+                self._sums.add(f"{DATA}/{each.path}", digest)
+                self._tally.files += 1
+                self._tally.bytes += (self._target / DATA / each.path).stat().st_size
+        self._progress(self._tally.files)
 
     def _drop_deleted(self) -> None:
         """Take out what was deleted from the node while the backup ran, as somebody may have had to."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from db.backup.dump import (
     verify_dump,
 )
 from db.backup.named import named_files
+from db.backup.objects import AT_ONCE, Objects
 from db.backup.record import DATA, Record, name_of, read_record
 from db.backup.sums import SUMS_FILE, read_sums
 from db.backup.tree import REPLACED
@@ -39,6 +41,7 @@ class Place:
 
     data: Path
     engine: Engine
+    objects: Objects = field(default_factory=lambda: Objects({}))
 
 
 @dataclass
@@ -50,6 +53,12 @@ class Restored:
     damaged: list[str] = field(default_factory=list)  # sentences
     absent: list[str] = field(default_factory=list)  # files that rows name and that are not there
     released: int = 0  # rows that were being worked on
+
+    def note(self, key: str, wrong: str, *, files: int = 0) -> None:
+        """Count files that are restored, or tell what is wrong with one."""
+        self.files += 0 if wrong else files
+        if wrong:
+            self.damaged.append(f"{key} {wrong}.")
 
 
 def restore_backup(
@@ -76,7 +85,7 @@ def restore_backup(
     _check_empty(place)
     restored = Restored(record, damaged=[*damage_of_sums(backup, record.sums_sha256)])
     try:
-        _restore_files(backup, place.data, restored, progress)
+        _restore_files(backup, place, restored, progress)
     except OSError as error:
         raise UnavailableError(f"{place.data} cannot be restored to: {error.strerror}.") from error
     os.sync()  # as when it was made
@@ -137,19 +146,23 @@ def _is_aside(path: Path) -> bool:
     return path.name.startswith(REPLACED)
 
 
-def _restore_files(backup: Path, data: Path, restored: Restored, progress: Progress) -> None:
-    folders = Folders(backup / DATA, data)
-    total = restored.record.files
-    for key, digest in read_sums(backup / SUMS_FILE):
-        below, _, path = key.partition("/")
-        if below == DATA and path:
-            wrong = _restore_one(backup / key, data / path, digest, folders, path)
-            restored.files += not wrong
-            progress(restored.files, total)
-        else:
-            wrong = damage_of(backup / key, digest)
-        if wrong:
-            restored.damaged.append(f"{key} {wrong}.")
+def _restore_files(backup: Path, place: Place, restored: Restored, progress: Progress) -> None:
+    folders = Folders(backup / DATA, place.data)
+    listed = read_sums(backup / SUMS_FILE)
+    while piece := list(islice(listed, AT_ONCE)):
+        objects = {}
+        for key, digest in piece:
+            below, _, path = key.partition("/")
+            if below != DATA or not path:
+                restored.note(key, damage_of(backup / key, digest))
+            elif place.objects.holds(path):
+                objects[path] = (backup / key, digest)
+            else:
+                wrong = _restore_one(backup / key, place.data / path, digest, folders, path)
+                restored.note(key, wrong, files=1)
+        for path, wrong in place.objects.send(objects).items():
+            restored.note(f"{DATA}/{path}", wrong, files=1)
+        progress(restored.files, restored.record.files)
 
 
 def _restore_one(source: Path, target: Path, digest: str, folders: Folders, path: str) -> str:
@@ -167,4 +180,8 @@ def _set_going(place: Place, restored: Restored, now: datetime) -> None:
     """Give back what was being worked on, and look for files that rows name."""
     with transaction(place.engine) as session:
         restored.released = sum(release_all(session, work, now) for work in RELEASED)
-        restored.absent += [path for path, _ in named_files(session) if not (place.data / path).exists()]
+        named = (path for path, _ in named_files(session))
+        while piece := list(islice(named, AT_ONCE)):
+            restored.absent += place.objects.absent([path for path in piece if place.objects.holds(path)])
+            local = (path for path in piece if not place.objects.holds(path))
+            restored.absent += [path for path in local if not (place.data / path).exists()]

@@ -23,6 +23,7 @@ from lungnode.cli._disk_checks import check_disks, check_kept, existing
 from lungnode.cli._fast import chosen
 from lungnode.cli._programs import check_programs, running_programs
 from lungnode.cli._source_checks import check_sources
+from lungnode.cli._store_checks import check_store
 from lungnode.errors import LungnodeError, SettingsError
 from lungnode.model_folder import SHIPPED_MODEL, Place, verified
 from lungnode.rules import keywords_of
@@ -40,6 +41,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield _settings(settings)
     yield _folder(settings)
     yield from check_disks(settings)
+    yield from check_store(settings)
     yield _database(settings)
     yield from check_kept(settings)
     yield _web(settings)

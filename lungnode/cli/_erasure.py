@@ -21,7 +21,7 @@ from db.session import transaction, truncate_journal
 from lungnode.deidentify.linkage import forget as forget_linkage
 from lungnode.errors import UnavailableError, UnusableError
 from lungnode.settings import Settings
-from lungnode.trash import roots, throw_away, trash_of
+from lungnode.store import Bin, local_bins, open_archive, open_outputs
 from trainer.features import forget_features
 from trainer.use import Use, use_of
 
@@ -79,15 +79,15 @@ def _begin(settings: Settings, engine: Engine, uid: str, now: datetime, use: Use
             delete_study(session, get_study(session, uid), now, force=force, trained_in=use.runs)
         begin_erasure(session, uid, use.contents, now)
         session.flush()
-        for root in roots(settings):
-            throw_away(root, uid)
+        for bin_ in _bins(settings):
+            bin_.throw_away(uid)
 
 
 def _finish(settings: Settings, engine: Engine, uid: str, use: Use) -> Erased:
-    for root in roots(settings):
-        for trash in trash_of(root):
+    for bin_ in _bins(settings):
+        for trash in bin_.trash():
             if trash.name == uid and not trash.empty():
-                raise OSError(errno.EBUSY, "its files cannot be deleted", str(trash.path))
+                raise OSError(errno.EBUSY, "its files cannot be deleted", str(trash))
     with transaction(engine) as session:
         begun = pending_erasure(session, uid)
         contents = list(begun.contents) if begun else []
@@ -103,6 +103,10 @@ def _finish(settings: Settings, engine: Engine, uid: str, use: Use) -> Erased:
             session.delete(begun)
     truncate_journal(engine)
     return erased
+
+
+def _bins(settings: Settings) -> tuple[Bin, ...]:
+    return open_archive(settings), open_outputs(settings), *local_bins(settings)
 
 
 def _forget_quarantined(folder: Path, engine: Engine, uid: str) -> int:

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,11 +16,12 @@ from rich.progress import Progress
 
 from lungnode.errors import UnusableError
 from lungnode.settings import Settings
+from lungnode.store import StoredFile, open_archive, open_outputs
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from db.models import Study
+    from db.models import Instance, Output, Study
     from lungnode.deidentify.export import Export, Exporter, Original
 
 
@@ -63,10 +64,11 @@ def export_received(settings: Settings, engine: "Engine", uid: str, folder: Path
         study = get_study(session, uid)
         refuse_deleted(session, study)
         _tell_corrections(study)
-        files = [settings.archive / instance.path for instance in list_instances(session, study)]
-        if results:
-            made = (row for each in study.analyses for row in each.outputs if row.deleted_at is None)
-            files += [settings.outputs / row.path for row in made]
+        received = _stored(list_instances(session, study))
+        made = _stored(row for each in study.analyses for row in each.outputs if row.deleted_at is None)
+    files = open_archive(settings).fetch(received)
+    if results:
+        files += open_outputs(settings).fetch(made)
     folder.mkdir(parents=True, exist_ok=True)
     for path in files:
         if (folder / path.name).exists():
@@ -128,8 +130,14 @@ def _original(settings: Settings, engine: "Engine", uid: str) -> "Original":
         instances = list_instances(session, study)
         if not instances:
             raise UnusableError(f"Study {uid} has no images.")
-        files = {instance.sop_instance_uid: settings.archive / instance.path for instance in instances}
-        return Original(uid, patient_of(study), files)
+        patient = patient_of(study)
+    files = open_archive(settings).fetch(_stored(instances))
+    uids = (instance.sop_instance_uid for instance in instances)
+    return Original(uid, patient, dict(zip(uids, files, strict=True)))
+
+
+def _stored(rows: "Iterable[Instance | Output]") -> list[StoredFile]:
+    return [StoredFile(row.path, row.size, row.digest) for row in rows]
 
 
 def _export(engine: "Engine", exporter: "Exporter", original: "Original") -> "Export":

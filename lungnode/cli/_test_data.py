@@ -14,6 +14,7 @@ from lungnode.cli.studies import open_database
 from lungnode.deidentify.pseudonyms import open_pseudonyms
 from lungnode.errors import SettingsError, UnusableError
 from lungnode.settings import Settings
+from lungnode.store import open_archive
 from trainer.archive import read_archive, select_test_set
 from trainer.cache import Cache
 from trainer.dataset import Draw
@@ -103,7 +104,7 @@ def _read_test_set(settings: Settings, name: str) -> tuple[Collection, str]:
     with transaction(open_database(settings)) as session:
         frozen = read_test_set(session, name)
         selection = select_test_set(
-            session, settings.archive, name, DEFAULT_POLICY, open_pseudonyms(settings.data)
+            session, open_archive(settings), name, DEFAULT_POLICY, open_pseudonyms(settings.data)
         )
     with shown() as progress:
         cache = Cache(settings.cache / LOSSLESS, None)

@@ -20,6 +20,7 @@ from lungnode.errors import UnusableError
 from lungnode.recipe import Recipe
 from lungnode.runtime import load_tensorflow
 from lungnode.settings import Settings
+from lungnode.store import open_archive
 from trainer.archive import read_archive, select_training
 from trainer.cache import Cache
 from trainer.dataset import Dataset, Draw
@@ -179,7 +180,7 @@ def _of_archive(settings: Settings, recipe: Recipe) -> Collection:
     """Read every study that may be trained on, into the cache."""
     with transaction(open_database(settings)) as session:
         selection = select_training(
-            session, settings.archive, recipe.data.label_policy, open_pseudonyms(settings.data)
+            session, open_archive(settings), recipe.data.label_policy, open_pseudonyms(settings.data)
         )
     if not selection.studies:
         first = "".join(f" {each.what} is left out: {each.reason}" for each in selection.exclusions[:1])

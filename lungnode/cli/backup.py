@@ -17,7 +17,9 @@ from lungnode.cli import settings_of
 from lungnode.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from db.backup.objects import Objects
     from db.backup.restore import Restored
+    from lungnode.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 _SHOWN: Final = 10  # names of a list; all of them are in --json
@@ -38,6 +40,9 @@ def backup(
     keep: Annotated[
         int | None, typer.Option(min=1, help="Then delete all but so many, the newest.", show_default="all")
     ] = None,
+    without_store: Annotated[
+        bool, typer.Option("--without-store", help="Leave an object store to its own versions and copies.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Back up database, studies, results and models while the node runs; only what is new is copied."""
@@ -53,7 +58,7 @@ def backup(
     settings = settings_of(context)
     engine = open_database(settings)
     named = os.environ.get("LUNGNODE_CONFIG")
-    node = Node(settings.data, engine, Path(named) if named else None)
+    node = Node(settings.data, engine, Path(named) if named else None, _objects(settings), without_store)
     with _counter("Backing up") as count:
         made = make_backup(node, folder, datetime.now(UTC), lambda done: count(done, None))
     record = read_record(made)
@@ -73,6 +78,15 @@ def backup(
         )
     _tell("The node has lost files that its database names", record.absent)
     _tell("Files of the node are not those of its database", record.changed)
+
+
+def _objects(settings: "Settings") -> "Objects":
+    from db.backup.objects import Objects  # noqa: PLC0415 - when called
+    from db.backup.tree import ARCHIVE, OUTPUTS  # noqa: PLC0415
+    from lungnode.store import open_archive, open_outputs  # noqa: PLC0415
+
+    stores = {ARCHIVE: open_archive(settings), OUTPUTS: open_outputs(settings)}
+    return Objects(stores if settings.store.url else {})
 
 
 def _verify(folder: Path, *, as_json: bool) -> None:
@@ -117,7 +131,7 @@ def restore(
         running = running_programs(settings.data)
         if running:
             raise UnavailableError(f"{', '.join(running)} runs on {settings.data}: stop it first.")
-        place = Place(settings.data, engine)
+        place = Place(settings.data, engine, _objects(settings))
         restored = restore_backup(found, place, now, replace=replace, progress=count)
         with transaction(engine) as session:
             audit.record(session, "node restored", found.name, now, files=restored.files)

@@ -10,6 +10,7 @@ from lungnode.cli import settings_of
 from lungnode.errors import UnusableError
 from lungnode.rules import destinations_of, first_match, keywords_of
 from lungnode.settings import Settings
+from lungnode.store import StoredFile, open_archive
 
 
 def register(app: typer.Typer) -> None:
@@ -89,10 +90,12 @@ def _first_file(settings: Settings, study: str) -> tuple[Path, str, str | None]:
         if row is None:
             raise UnusableError(f"There is no study {study}, and no such file.")
         there = (Instance.study_id == row.id, Instance.deleted_at.is_(None))
-        first = session.scalar(select(Instance.path).where(*there).order_by(Instance.id).limit(1))
+        stored = select(Instance.path, Instance.size, Instance.digest)
+        first = session.execute(stored.where(*there).order_by(Instance.id).limit(1)).first()
         if first is None:
             raise UnusableError(f"No file of study {study} is left ({row.files_deleted_by or 'none came'}).")
-        return settings.archive / first, row.address, row.rule
+        (path,) = open_archive(settings).fetch([StoredFile(*first)])
+        return path, row.address, row.rule
 
 
 def _tell_rule(found: dict[str, Any], *, as_json: bool) -> None:

@@ -129,11 +129,11 @@ def check(
             engine, settings, digests=digests, progress=lambda done: bar.update(task, completed=done)
         )
     if as_json:
-        records = [{"trouble": each.trouble, "path": str(each.path), "mend": each.mend} for each in found]
+        records = [{"trouble": each.trouble, "path": each.place, "mend": each.mend} for each in found]
         typer.echo(json.dumps({"findings": records}, indent=2))
     else:
         for each in found:
-            typer.echo(f"{each.trouble:8} {each.path}: {each.mend}")
+            typer.echo(f"{each.trouble:8} {each.place}: {each.mend}")
         typer.echo(f"{len(found)} files are not as their rows say." if found else "Rows and files agree.")
     if found:
         raise typer.Exit(1)

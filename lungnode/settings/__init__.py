@@ -26,6 +26,7 @@ from lungnode.settings.reading import load_settings
 from lungnode.settings.receiver import ReceiverSettings
 from lungnode.settings.retention import RetentionSettings
 from lungnode.settings.rules import Rule
+from lungnode.settings.store import StoreSettings
 from lungnode.settings.tls import PeerTls, ReceiverTls
 from lungnode.settings.web import OidcSettings, WebSettings
 from lungnode.settings.work import AnalysisSettings, ClerkSettings, DeliverySettings
@@ -56,6 +57,7 @@ __all__ = [
     "Rule",
     "SenderDestination",
     "Settings",
+    "StoreSettings",
     "StowDestination",
     "SyslogSettings",
     "WebDestination",

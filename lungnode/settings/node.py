@@ -22,6 +22,7 @@ from lungnode.settings.peers import Peer
 from lungnode.settings.receiver import ReceiverSettings
 from lungnode.settings.retention import RetentionSettings
 from lungnode.settings.rules import Rule
+from lungnode.settings.store import StoreSettings
 from lungnode.settings.web import WebSettings
 from lungnode.settings.work import AnalysisSettings, ClerkSettings, DeliverySettings
 
@@ -57,6 +58,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     commitment: CommitmentSettings = CommitmentSettings()
     retention: RetentionSettings = RetentionSettings()
+    store: StoreSettings = StoreSettings()
     peers: tuple[Peer, ...] = ()
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -73,7 +75,7 @@ class Settings(BaseSettings):
 
     @property
     def archive(self) -> Path:
-        """Where the clerk keeps instances."""
+        """Where the clerk keeps instances, unless `store.url` says otherwise: see `lungnode.store`."""
         return self.data / "archive"
 
     @property
@@ -83,7 +85,7 @@ class Settings(BaseSettings):
 
     @property
     def outputs(self) -> Path:
-        """Where the worker keeps what it composed."""
+        """Where the worker keeps what it composed, unless `store.url` says otherwise."""
         return self.data / "outputs"
 
     @property

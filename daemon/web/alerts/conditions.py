@@ -9,6 +9,7 @@ from db.models import AnalysisState, DeliveryState
 from db.numbers import Numbers
 from lungnode.settings import Settings
 
+STORE_AWAY: Final = "store away"
 _ENDED_BADLY: Final = (DeliveryState.DEAD, DeliveryState.REFUSED)
 
 
@@ -34,11 +35,14 @@ class Facts:
     numbers: Numbers
     programs: Sequence[Program]
     disk_free_bytes: int
+    store_away: str = ""  # why the object store cannot be used; empty: it can, or there is none
 
 
 def what_is_wrong(facts: Facts, settings: Settings) -> Iterator[Wrong]:
     """Yield everything that an operator should look at."""
     yield from _disk(facts.disk_free_bytes, settings)
+    if facts.store_away:
+        yield Wrong(STORE_AWAY, settings.store.url, facts.store_away)
     yield from _waiting(facts.numbers, settings)
     yield from _ended_badly(facts.numbers)
     for program in facts.programs:

@@ -16,6 +16,7 @@ from db.models import Alert
 from db.numbers import read_numbers
 from db.session import reading, transaction
 from lungnode.errors import LungnodeError, UnavailableError
+from lungnode.store import StoreAwayError
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,12 +31,22 @@ def look(node: WebNode, now: datetime) -> None:
     with reading(node.engine) as session:
         numbers = read_numbers(session, now, only_open=True)
     free = shutil.disk_usage(settings.data).free if settings.data.exists() else 0
-    facts = Facts(numbers, programs(settings.data), free)
+    facts = Facts(numbers, programs(settings.data), free, _why_away(node))
     wrong = [(each.name, each.subject, each.sentence) for each in what_is_wrong(facts, settings)]
     with transaction(node.engine) as session:
         note_alerts(session, wrong, now)
     while _tell_one(node, now):
         pass
+
+
+def _why_away(node: WebNode) -> str:
+    if not node.settings.store.url:
+        return ""  # folders: their disks are looked at
+    try:
+        node.archive.check()
+    except StoreAwayError as error:
+        return str(error)
+    return ""
 
 
 def _tell_one(node: WebNode, now: datetime) -> bool:

@@ -1,5 +1,7 @@
 """What the routes of DICOMweb have in common."""
 
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path as Folder
 from typing import Annotated, Final
 
@@ -13,6 +15,8 @@ from daemon.web.node import WebNode, node_of
 from daemon.web.uids import UID_PATTERN
 from db.objects import Scope, StoredObject, list_objects
 from db.session import reading
+from lungnode.errors import UnavailableError
+from lungnode.store import Store, StoredFile, fetched
 
 PREFIX: Final = "/dicomweb"
 JSON: Final = "application/dicom+json"
@@ -50,9 +54,32 @@ def address_of(base: str, held: StoredObject) -> str:
 
 
 def file_of(node: WebNode, held: StoredObject) -> Folder:
-    """Return the file of an object."""
-    settings = node.settings
-    return (settings.outputs if held.is_output else settings.archive) / held.path
+    """Return the file of an object.
+
+    Raises:
+        UnavailableError: The store is away, or the file is damaged.
+    """
+    (path,) = _store_of(node, held).fetch([_stored(held)])
+    return path
+
+
+def files_of(node: WebNode, objects: Iterable[StoredObject]) -> Iterator[Folder | UnavailableError]:
+    """Yield the files of objects in their order, some of them ahead; an error stands in for a damaged one.
+
+    Raises:
+        StoreAwayError: The store does not answer.
+    """
+    for _, same in groupby(objects, lambda held: held.is_output):
+        of_one_store = list(same)
+        yield from fetched(_store_of(node, of_one_store[0]), list(map(_stored, of_one_store)))
+
+
+def _store_of(node: WebNode, held: StoredObject) -> Store:
+    return node.outputs if held.is_output else node.archive
+
+
+def _stored(held: StoredObject) -> StoredFile:
+    return StoredFile(held.path, held.size, held.digest)
 
 
 def retrieved(node: WebNode, caller: Caller, scope: Scope) -> list[StoredObject]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -21,6 +22,8 @@ from daemon.web.node import Node, WebNode
 from db.dicom_queries import MatchedStudy, Matching, match_studies
 from db.objects import Scope, StoredObject, list_objects
 from db.session import reading
+from lungnode.errors import LungnodeError
+from lungnode.store import StoredFile
 
 router = new_router()
 LIMIT: Final = 100
@@ -85,6 +88,8 @@ def studies(request: Request, node: Node, caller: Viewer) -> Response:
     with reading(node.engine) as session:
         found = match_studies(session, query.studies, query.limit, query.offset)
     base = base_of(request)
+    with suppress(LungnodeError):  # the index answers what it knows
+        node.archive.fetch([StoredFile(each.first_path) for each in found if each.first_path])
     return _answer(request, node, caller, [_study(node, each, base) for each in found], query)
 
 
@@ -165,7 +170,7 @@ def _series(request: Request, node: WebNode, caller: Caller, query: _Query) -> R
 
     def found() -> Iterator[Dataset]:
         for held in _by_series(_objects(node, query)):
-            ds = _read(file_of(node, held[0]), (*_OF_SERIES, "StudyInstanceUID", "SeriesInstanceUID"))
+            ds = _read(_file_of(node, held[0]), (*_OF_SERIES, "StudyInstanceUID", "SeriesInstanceUID"))
             if query.modality and ds.get("Modality") != query.modality:
                 continue
             first = held[0]
@@ -182,7 +187,7 @@ def _instances(request: Request, node: WebNode, caller: Caller, query: _Query) -
 
     def found() -> Iterator[Dataset]:
         for held in _objects(node, query):
-            read = _read(file_of(node, held), ("Modality",)) if query.modality else Dataset()
+            read = _read(_file_of(node, held), ("Modality",)) if query.modality else Dataset()
             if query.modality in ("", read.get("Modality")):
                 yield _instance(node, held, base)
 
@@ -213,8 +218,7 @@ def _by_series(objects: Iterable[StoredObject]) -> Iterator[list[StoredObject]]:
 
 def _study(node: WebNode, matched: MatchedStudy, base: str) -> Dataset:
     study = matched.study
-    path = node.settings.archive / matched.first_path if matched.first_path else None
-    ds = _read(path, _OF_STUDY) if path else Dataset()
+    ds = _read(node.archive.root / matched.first_path, _OF_STUDY) if matched.first_path else Dataset()
     # What the index says goes before what the file says: it may have been corrected.
     for keyword, value in (
         ("StudyInstanceUID", study.study_instance_uid),
@@ -236,13 +240,21 @@ def _study(node: WebNode, matched: MatchedStudy, base: str) -> Dataset:
 
 
 def _instance(node: WebNode, held: StoredObject, base: str) -> Dataset:
-    ds = _read(file_of(node, held), _OF_INSTANCE)
+    ds = _read(_file_of(node, held), _OF_INSTANCE)
     series = f"{base}/studies/{held.study_instance_uid}/series/{held.series_instance_uid}"
     ds.StudyInstanceUID, ds.SeriesInstanceUID = held.study_instance_uid, held.series_instance_uid
     ds.SOPInstanceUID, ds.SOPClassUID = held.sop_instance_uid, held.sop_class_uid
     ds.InstanceAvailability = "ONLINE"
     ds.RetrieveURL = f"{series}/instances/{held.sop_instance_uid}"
     return ds
+
+
+def _file_of(node: WebNode, held: StoredObject) -> Path:
+    """Return the file of an object; where it cannot be had, a path at which there is nothing."""
+    try:
+        return file_of(node, held)
+    except LungnodeError:
+        return node.archive.root / "away"
 
 
 def _read(path: Path, keywords: Iterable[str]) -> Dataset:

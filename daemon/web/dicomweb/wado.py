@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path as Folder
 from typing import Annotated
 
 from fastapi import Path
@@ -23,6 +24,7 @@ from daemon.web.dicomweb.common import (
     address_of,
     base_of,
     file_of,
+    files_of,
     new_router,
     retrieved,
 )
@@ -37,7 +39,7 @@ from daemon.web.dicomweb.metadata import as_json, bulk_value
 from daemon.web.dicomweb.multipart import Part, related
 from daemon.web.node import Node, WebNode
 from db.objects import Scope, StoredObject
-from lungnode.errors import LungnodeError
+from lungnode.errors import LungnodeError, UnavailableError
 
 _LOG = logging.getLogger(__name__)
 router = new_router()
@@ -211,8 +213,11 @@ def _as_stored(held: StoredObject, node: WebNode, syntaxes: Sequence[str]) -> bo
 
 
 def _parts(node: WebNode, planned: Sequence[tuple[StoredObject, bool]]) -> Iterator[Part]:
-    for held, as_stored in planned:
-        path = file_of(node, held)
+    paths = files_of(node, (held for held, _ in planned))
+    for (held, as_stored), path in zip(planned, paths, strict=True):
+        if isinstance(path, UnavailableError):
+            _LOG.warning("instance %s is damaged and left out of a retrieval", held.sop_instance_uid)
+            continue
         if as_stored:
             if path.exists():
                 yield Part(DICOM, path)
@@ -230,9 +235,9 @@ def _metadata(request: Request, node: WebNode, caller: Caller, scope: Scope) -> 
 
     def written() -> Iterator[bytes]:
         mark = b"["
-        for held in found:
+        for held, path in zip(found, files_of(node, found), strict=True):
             try:
-                document = as_json(open_object(file_of(node, held), pixels=False), address_of(base, held))
+                document = as_json(open_object(_whole(path), pixels=False), address_of(base, held))
             except LungnodeError:
                 _LOG.warning("instance %s cannot be read for its metadata", held.sop_instance_uid)
                 continue
@@ -241,3 +246,9 @@ def _metadata(request: Request, node: WebNode, caller: Caller, scope: Scope) -> 
         yield b"]" if mark == b"," else b"[]"
 
     return StreamingResponse(written(), media_type=JSON)
+
+
+def _whole(path: Folder | UnavailableError) -> Folder:
+    if isinstance(path, UnavailableError):
+        raise path
+    return path

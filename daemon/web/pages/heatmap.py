@@ -16,12 +16,15 @@ from daemon.web.access import Viewer
 from daemon.web.api.common import Number, Uid
 from daemon.web.api.routing import is_known
 from daemon.web.audited import note_look
+from daemon.web.dicomweb.common import file_of
 from daemon.web.node import Node, WebNode
 from db.models import Analysis, Study
 from db.objects import Scope, list_objects
 from db.session import reading
+from lungnode.errors import UnavailableError
 from lungnode.loading import read_instance
 from lungnode.shown_maps import MAPS_FILE, read_maps
+from lungnode.store import StoredFile
 
 router = APIRouter(include_in_schema=False)
 _KEPT: Final = "private, max-age=3600"
@@ -45,7 +48,16 @@ def show(
 
 def maps_file(node: WebNode, study_instance_uid: str, revision: int) -> File:
     """Return where the class maps of a revision are, if it has some."""
-    return node.settings.outputs / study_instance_uid / str(revision) / MAPS_FILE
+    (path,) = node.outputs.fetch([StoredFile(f"{study_instance_uid}/{revision}/{MAPS_FILE}")])
+    return path
+
+
+def has_maps(node: WebNode, study_instance_uid: str, revision: int) -> bool:
+    """Tell whether a revision's heatmaps can be shown now."""
+    try:
+        return maps_file(node, study_instance_uid, revision).exists()
+    except UnavailableError:
+        return False  # the rest of the study can
 
 
 def _found(node: WebNode, study_instance_uid: str, revision: int, place: int) -> tuple[File, File]:
@@ -68,7 +80,7 @@ def _found(node: WebNode, study_instance_uid: str, revision: int, place: int) ->
         held = list_objects(session, scope)
     if not held:
         raise HTTPException(404, "The slice's file is gone.")
-    return path, node.settings.archive / held[0].path
+    return path, file_of(node, held[0])
 
 
 def _painted(path: File, place: int, shape: tuple[int, int]) -> bytes:

@@ -15,6 +15,7 @@ from daemon.web.rendering import render
 from db.models import Analysis, Output, Study
 from db.session import reading
 from lungnode.narrative import describe
+from lungnode.store import StoredFile
 from lungnode.untrusted import untrusted
 
 router = APIRouter(include_in_schema=False)
@@ -24,17 +25,18 @@ router = APIRouter(include_in_schema=False)
 def show(request: Request, study_instance_uid: Uid, number: Number, node: Node, caller: Viewer) -> Response:
     """Show the report of a revision, an item a line."""
     with reading(node.engine) as session:
-        path = session.scalar(
-            select(Output.path)
+        row = session.execute(
+            select(Output.path, Output.size, Output.digest)
             .join(Analysis, Analysis.id == Output.analysis_id)
             .join(Study, Study.id == Analysis.study_id)
             .where(Study.study_instance_uid == study_instance_uid, Analysis.revision == number)
             .where(Output.group == "sr", Output.deleted_at.is_(None))
-        )
-    if path is None:
+        ).first()
+    if row is None:
         raise HTTPException(404, "There is no such report.")
     note_look(node, caller, "study viewed", study_instance_uid)
-    report = open_object(node.settings.outputs / path)
+    (path,) = node.outputs.fetch([StoredFile(*row)])
+    report = open_object(path)
     with untrusted("The report cannot be read"):
         text = describe(report)
     values = {"text": text, "study_instance_uid": study_instance_uid, "revision": number}

@@ -13,7 +13,7 @@ from daemon.web.access import POLL_HEADER, Viewer
 from daemon.web.api.common import Text, Uid, study_of
 from daemon.web.audited import note_look
 from daemon.web.node import Node, WebNode
-from daemon.web.pages.heatmap import maps_file
+from daemon.web.pages.heatmap import has_maps
 from daemon.web.pages.stack import stack_of
 from daemon.web.pages.stages import stage_of
 from daemon.web.pages.story import is_finished, phases_of, sent_of
@@ -96,7 +96,7 @@ def _came_of(node: WebNode, study: Study, analysis: Analysis) -> dict[str, Any]:
     reports = [each for each in analysis.outputs if each.group == "sr" and each.deleted_at is None]
     return {
         "is_finished": is_finished(analysis),
-        "has_heatmaps": maps_file(node, study.study_instance_uid, analysis.revision).exists(),
+        "has_heatmaps": has_maps(node, study.study_instance_uid, analysis.revision),
         "phases": phases_of(analysis),
         "sent": sent_of(analysis, node.settings.delivery.max_attempts),
         "report": reports[0].sop_instance_uid if reports else "",

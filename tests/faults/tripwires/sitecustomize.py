@@ -52,7 +52,7 @@ def _shows_something(_model: object, slices: Any, **_: Any) -> bool:
 POINTS: Final = (
     Point("after rename before directory sync", "os", "fsync", True, " receive", _is_in_spool),
     Point("mid-release of a scanner", "daemon.receiver.pdu", "encode_release_response", True, " receive"),
-    Point("mid-batch of files", "daemon.clerk.files", "place", False, " clerk"),
+    Point("mid-batch of files", "lungnode.store.placing", "place", False, " clerk"),
     Point("after commit before unlink", "daemon.clerk.index", "_discard", True, " clerk"),
     Point("after commit before wake-up", "lungnode.queue", "wake", True),
     Point(
