@@ -10,7 +10,7 @@ from sqlalchemy import select
 from db.models import AuditEvent, Feedback, Label
 from db.session import reading
 from lungnode.phantom import Patient
-from tests.browsing import DESKTOP, PHONE, Tab, chromium, needs_chromium, tab
+from tests.browsing import DESKTOP, GUIDE_SIZE, PHONE, Tab, chromium, needs_chromium, tab
 from tests.whole_node import WholeNode, not_registered, whole_node
 
 pytestmark = needs_chromium
@@ -24,7 +24,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """A node that analysed a phantom whose report the PACS refused, and a browser."""
     with whole_node(tmp_path_factory.mktemp("node")) as node, chromium() as browser:
         node.pacs.answers = [not_registered()]
-        study = node.receive(SLICES, patient=HARMFUL)
+        study = node.receive(SLICES, size=512)
         yield node, browser, f"/studies/{study.study_instance_uid}"
 
 
@@ -63,13 +63,7 @@ def test_the_page_can_be_used_by_everybody_at_every_width(opened: Opened, size: 
         width = page.page.evaluate("document.documentElement.scrollWidth")
         seen = page.page.evaluate("document.querySelector('#slice img').naturalWidth")
 
-    assert (width, seen) == (size[0], 256)
-
-
-def test_a_harmful_name_is_shown_as_it_is_written(page: Tab) -> None:
-    assert page.page.locator("h1").inner_text() == "<script>alert(1)</script>, Eve"
-    assert "'; DROP TABLE studies;--" in page.page.locator(".patient").inner_text()
-    assert page.wrong == []
+    assert (width, seen) == (size[0], 512)
 
 
 def test_verdict_reasons_phases_and_research_use_are_told(page: Tab) -> None:
@@ -112,6 +106,27 @@ def test_a_drag_sideways_scrolls_as_well(page: Tab) -> None:
     assert at(page) > first
 
 
+def test_a_finger_scrolls_sideways(opened: Opened) -> None:
+    node, browser, address = opened
+    with tab(browser, node.base, size=PHONE, touch=True) as page:
+        page.sign_in("reader").open(address)
+        page.page.locator("#stage").scroll_into_view_if_needed()
+        first, box = at(page), page.page.locator("#stage").bounding_box()
+        assert box is not None
+        x, y = box["x"] + 200, box["y"] + 100
+        finger = page.page.context.new_cdp_session(page.page)
+        for kind, points in (
+            ("touchStart", [x]),
+            ("touchMove", [x - 60]),
+            ("touchMove", [x - 120]),
+            ("touchEnd", []),
+        ):
+            told = {"type": kind, "touchPoints": [{"x": each, "y": y} for each in points]}
+            finger.send("Input.dispatchTouchEvent", told)
+
+        assert at(page) < first
+
+
 def test_neighbours_are_there_before_they_are_asked_for(page: Tab) -> None:
     asked = page.page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
 
@@ -131,6 +146,23 @@ def test_the_window_and_the_heatmap_change_what_is_seen(page: Tab) -> None:
     expect(heatmap).to_have_count(0)
     assert whole == "1"
     page.check()
+
+
+def test_the_guide_shows_the_page(opened: Opened) -> None:
+    node, browser, address = opened
+    with tab(browser, node.base, size=GUIDE_SIZE) as page:
+        page.sign_in("admin").open(address).picture("study")
+        scroll_to(page, "Deliveries").picture("deliveries")
+        page.page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+        scroll_to(page, "Slices").picture("viewer")
+        page.page.get_by_label("Disagree").check()
+        page.page.get_by_label("Remark").fill("Old scars, unchanged since the last examination.")
+        scroll_to(page, "What readers say").picture("feedback")
+
+
+def scroll_to(page: Tab, title: str) -> Tab:
+    page.page.get_by_role("heading", name=title).evaluate("each => each.scrollIntoView()")
+    return page
 
 
 def test_the_report_is_read_as_text(page: Tab) -> None:
@@ -185,12 +217,16 @@ def test_a_refused_delivery_tells_why_and_is_sent_again(opened: Opened, page: Ta
     assert page.wrong == []
 
 
-def test_a_study_without_a_verdict_says_why(opened: Opened, signed_in: Tab) -> None:
+def test_a_study_without_a_verdict_says_why_and_shows_harmful_names_as_they_are_written(
+    opened: Opened, signed_in: Tab
+) -> None:
     node, _, _ = opened
-    study = node.receive(4, seed=7)
+    study = node.receive(4, patient=HARMFUL)
 
     signed_in.open(f"/studies/{study.study_instance_uid}")
 
+    expect(signed_in.page.locator("h1")).to_have_text("<script>alert(1)</script>, Eve")
+    expect(signed_in.page.locator(".patient")).to_contain_text("'; DROP TABLE studies;--")
     expect(signed_in.page.locator("#verdict")).to_contain_text("no chest CT")
     expect(signed_in.page.locator("#verdict .note")).not_to_be_empty()
     expect(signed_in.page.locator("#viewer")).to_contain_text("No slice has a probability")

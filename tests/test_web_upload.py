@@ -27,7 +27,7 @@ Opened = tuple[WholeNode, Browser, PhantomStudy]
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """A node with a warm model, a browser, and a phantom to upload."""
-    study = phantom_study(tmp_path_factory.mktemp("study"), 20, size=256)
+    study = phantom_study(tmp_path_factory.mktemp("study"), 12)
     with whole_node(tmp_path_factory.mktemp("node")) as node, chromium() as browser:
         node.analyst.warm_up()
         yield node, browser, study
@@ -64,12 +64,12 @@ def zipped(study: PhantomStudy, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
-def test_a_picture_is_answered_with_its_heatmap_at_every_width(
+def test_a_picture_that_is_dropped_is_answered_with_its_heatmap_at_every_width(
     opened: Opened, jpeg: Path, size: tuple[int, int]
 ) -> None:
     node, browser, _ = opened
     with tab(browser, node.base, size=size, touch=size == PHONE) as page:
-        page.sign_in("reader").open("/upload").page.locator("#files").set_input_files(jpeg)
+        drop(page.sign_in("reader").open("/upload"), jpeg)
         heatmap = page.page.get_by_role("img", name="Heatmap, probability")
         expect(heatmap).to_be_visible()
         expect(page.page.locator("#answer")).to_contain_text("a slice.jpg")
@@ -82,15 +82,18 @@ def test_a_picture_is_answered_with_its_heatmap_at_every_width(
     assert width == size[0]
 
 
-def test_a_study_that_is_dropped_as_a_zip_is_one_answer_whose_slices_are_looked_through(
+def test_a_study_in_a_zip_is_one_answer_whose_slices_are_looked_through(
     opened: Opened, page: Tab, tmp_path: Path
 ) -> None:
-    path = zipped(opened[2], tmp_path / "study.zip")
-    drop(page, path.name, path.read_bytes())
+    page.page.locator("#files").set_input_files(zipped(opened[2], tmp_path / "study.zip"))
 
     strip = page.page.get_by_role("group", name="Slices with a heatmap")
     expect(strip).to_be_visible()
-    expect(page.page.locator("#answer")).to_contain_text("20 axial slices")
+    expect(page.page.locator("#answer")).to_contain_text("12 axial slices")
+    page.page.set_viewport_size({"width": 1000, "height": 640})
+    page.page.wait_for_load_state("networkidle")
+    page.picture("upload")
+    page.page.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
     before = page.page.locator(".shown img").get_attribute("src")
     strip.get_by_role("button", pressed=False).first.click()
 
@@ -141,7 +144,7 @@ def test_a_picture_that_is_damaged_says_so_in_its_answer(page: Tab) -> None:
     page.check()
 
 
-def drop(page: Tab, name: str, content: bytes) -> None:
+def drop(page: Tab, path: Path) -> None:
     """Drop a file on the field, as a mouse does."""
     transfer = page.page.evaluate_handle(
         """([name, content]) => {
@@ -150,6 +153,6 @@ def drop(page: Tab, name: str, content: bytes) -> None:
             transfer.items.add(new File([bytes], name));
             return transfer;
         }""",
-        [name, b64encode(content).decode()],
+        [path.name, b64encode(path.read_bytes()).decode()],
     )
     page.page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})

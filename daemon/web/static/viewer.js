@@ -57,7 +57,9 @@ function start(viewer) {
   function show() {
     put(below, sliceOf(at), `Slice ${at + 1} of ${slices.length}`);
     put(above, isPainted() ? heatmapOf(at) : "", "");
-    trouble.textContent = pictures.get(sliceOf(at))?.failed ? "This slice cannot be shown." : "";
+    const { ready, failed } = pictures.get(sliceOf(at)) ?? {};
+    stage.classList.toggle("waiting", !ready && !failed);
+    trouble.textContent = failed ? "This slice cannot be shown." : "";
     load();
   }
 
