@@ -1,5 +1,6 @@
 """Long work that somebody asked for in the web; the caller owns the transaction."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -27,6 +28,11 @@ def begin(session: Session, kind: str, subject: str, account: str, now: datetime
     session.add(job)
     session.flush()
     return job
+
+
+def last_jobs(session: Session, kind: str, limit: int = 3) -> Sequence[Job]:
+    """Return the last jobs of a kind, the newest first."""
+    return session.scalars(select(Job).where(Job.kind == kind).order_by(Job.id.desc()).limit(limit)).all()
 
 
 def renew(session: Session, job_id: int, now: datetime) -> None:

@@ -151,8 +151,10 @@ def promote(
     _note(session, "model promoted", model, now, **details)
 
 
-def roll_back(session: Session, now: datetime) -> tuple[RegisteredModel, RegisteredModel]:
+def roll_back(session: Session, now: datetime, reason: str = "") -> tuple[RegisteredModel, RegisteredModel]:
     """Make the predecessor active again; return the model that was active and the one that is.
+
+    The audit trail keeps the reason.
 
     Raises:
         UnusableError: No registered model is active, it has no predecessor, or somebody else changed it.
@@ -167,7 +169,8 @@ def roll_back(session: Session, now: datetime) -> tuple[RegisteredModel, Registe
     _set(session, model, state=ModelState.RETIRED, predecessor_id=None)
     _leave_shadow(session, predecessor, now)
     _set(session, predecessor, state=ModelState.ACTIVE, activated_at=now)
-    _note(session, "model rolled back", model, now, to=predecessor.digest)
+    why = {"reason": reason} if reason else {}
+    _note(session, "model rolled back", model, now, to=predecessor.digest, **why)
     return model, predecessor
 
 

@@ -31,17 +31,21 @@ class Pair:
     shadow: Said
 
 
-def shadow_pairs(session: Session, digest: str) -> list[Pair]:
-    """Return the last analysis of each study that a shadow model judged, in the order they were done."""
+def shadow_pairs(session: Session, digest: str, limit: int | None = None) -> list[Pair]:
+    """Return the last analysis of each study that a shadow model judged, in the order they were done.
+
+    With a limit only so many of its results are looked at, the newest.
+    """
     query = (
         select(Study, Analysis, ShadowResult)
         .join(Analysis, Analysis.study_id == Study.id)
         .join(ShadowResult, ShadowResult.analysis_id == Analysis.id)
         .where(ShadowResult.model_digest == digest)
-        .order_by(ShadowResult.id)
+        .order_by(ShadowResult.id.desc())
+        .limit(limit)
     )
     last: dict[int, Pair] = {}
-    for study, analysis, result in session.execute(query):
+    for study, analysis, result in reversed(session.execute(query).all()):
         last.pop(study.id, None)
         last[study.id] = Pair(
             study.study_instance_uid,

@@ -11,7 +11,7 @@ from typing import Any, Final
 from playwright.sync_api import Browser
 from sqlalchemy.orm import Session
 
-from db.models import Analysis, Delivery, Study
+from db.models import Analysis, Delivery, Feedback, Label, Study
 from db.session import open_engine, transaction, upgrade
 from tests.browsing import DESKTOP, Tab, chromium, tab
 from tests.web import Web, serving
@@ -113,3 +113,42 @@ def fill_day(web: Web) -> None:
         lost = {"reason": "It cannot be reached: connection refused.", "advice": "Is it switched on?"}
         send(phantoms.add(now - timedelta(hours=3)), "Archive", "refused", **refused)
         send(phantoms.add(now - timedelta(hours=4)), "Archive", "dead", **lost)
+
+
+def fill_weeks(web: Web, digest: str, weeks: int = 12, a_week: int = 240) -> None:
+    """Let a model have judged phantoms for weeks, of which the last two came from another protocol."""
+    chance, now = random.Random(7), web.clock()  # noqa: S311 - as above
+    with transaction(web.engine) as session:
+        phantoms, labelled = Phantoms(session, chance), []
+        for week in range(weeks):
+            for number in range(a_week):
+                at = now - timedelta(days=7 * week, minutes=chance.randrange(1, 10_000))
+                source = chance.choices(("CT1", "CT2"), (1, 1))[0]
+                row = phantoms.add(at, source=source, model_digest=digest)
+                row.input_statistics = _given(chance, is_other=week < 2 and source == "CT2")
+                if number % 20 == 0:
+                    labelled.append(row)
+        session.flush()
+        for row in labelled:
+            _judge(session, row, chance)
+
+
+def _given(chance: random.Random, *, is_other: bool) -> dict[str, float]:
+    return {
+        "slices": float(chance.randrange(90, 130)),
+        "gray_mean": round(chance.gauss(128 if is_other else 120, 4), 3),
+        "gray_sd": round(chance.gauss(70, 3), 3),
+        "spacing_mm": 2.5,
+    }
+
+
+def _judge(session: Session, row: Analysis, chance: random.Random) -> None:
+    """Let a reader say what a phantom shows; mostly the same as the model."""
+    agrees, at = chance.random() < 0.9, row.finished_at or row.due_at
+    value = "positive" if (row.verdict == "positive") == agrees else "negative"
+    of = {"study_id": row.study_id, "value": value, "reader": "ada", "created_at": at}
+    session.add(Label(**of, source="reader"))
+    said = "agree" if agrees else "disagree"
+    session.add(
+        Feedback(**of, analysis_id=row.id, agreement=said, labelled_on=f"{at:%Y-%m-%d}", changed_at=at)
+    )

@@ -272,3 +272,10 @@ def test_what_a_form_left_empty_is_not_in_the_address(web: Web) -> None:
     answer = web.browser("viewer").get("/?patient=mull&verdict=&study_date_from=&model=")
 
     assert (answer.status_code, answer.headers["location"]) == (303, "/?patient=mull")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/upload", "/operations", "/models", "/models?weeks=48", "/audit", "/users"]
+)
+def test_every_page_opens_on_a_node_that_has_done_nothing_yet(web: Web, path: str) -> None:
+    assert web.browser("admin").get(path).status_code == 200

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from trainer.metrics import auc, best_threshold, confusion, measure, roc
+from lungnode.roc import roc
+from trainer.metrics import auc, best_threshold, confusion, measure
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.random(200) < 0.4
@@ -61,6 +62,15 @@ def test_the_roc_curve_is_scikit_learns() -> None:
     assert found.false_positive_rate == pytest.approx(rate)
     assert found.sensitivity == pytest.approx(sensitivity)
     assert found.thresholds == pytest.approx(thresholds)
+    assert found.area == pytest.approx(reference.roc_auc_score(LABELS, SCORES))
+
+
+def test_a_curve_that_is_kept_has_both_its_ends_and_few_points() -> None:
+    random = np.random.default_rng(0)
+    points = roc(random.random(5000), random.random(5000) < 0.5).points()
+
+    assert len(points) == 64
+    assert (points[0], points[-1]) == ([0, 0], [1, 1])
 
 
 def test_the_best_threshold_has_the_largest_sum_of_sensitivity_and_specificity() -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from lungnode.errors import UnusableError
 from lungnode.model_folder import ModelInfo
+from lungnode.roc import roc
 from trainer.bootstrap import intervals
 from trainer.calibration import brier, reliability
 from trainer.evaluate import Evaluation, Scored
@@ -44,6 +45,7 @@ def figures(chosen: Scored, threshold: float) -> dict[str, Any]:
         **{key: plain(value) for key, value in asdict(measure(scores, labels, threshold)).items()},
         "confidence_intervals": {key: [plain(low), plain(high)] for key, (low, high) in bounds.items()},
         "confusion": asdict(confusion(scores, labels, threshold)),
+        "roc": roc(scores, labels).points() if 0 < labels.sum() < len(labels) else None,
         "ece": plain(reliability(scores, labels).ece),
         "brier": plain(brier(scores, labels)),
         "few_patients": has_few_patients(chosen),

@@ -1,4 +1,4 @@
-"""The paper's six metrics, the ROC curve, and the threshold with the largest Youden index."""
+"""The paper's six metrics, and the threshold with the largest Youden index."""
 
 from dataclasses import dataclass
 
@@ -71,27 +71,6 @@ def measure(scores: Scores, labels: Labels, threshold: float) -> Metrics:
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
-
-
-@dataclass(frozen=True)
-class Curve:
-    """An ROC curve from (0, 0) to (1, 1); a point a threshold, the highest first."""
-
-    false_positive_rate: Scores
-    sensitivity: Scores
-    thresholds: Scores  # infinite at the first point, where nothing is positive
-
-
-def roc(scores: Scores, labels: Labels) -> Curve:
-    """Return the ROC curve; both classes must be there."""
-    order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    hits, alarms = labels[order].cumsum()[last], (~labels[order]).cumsum()[last]
-    return Curve(
-        np.append(0.0, alarms / alarms[-1]),
-        np.append(0.0, hits / hits[-1]),
-        np.append(np.inf, scores[order][last]),
-    )
 
 
 def best_threshold(scores: Scores, labels: Labels, weights: Scores) -> float:

@@ -14,12 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lungnode.logits import to_probabilities
+from lungnode.roc import roc
 from trainer.bootstrap import roc_band
 from trainer.calibration import Reliability, reliability
 from trainer.document import SEED, Level, scored
 from trainer.evaluate import Evaluation, Scored
 from trainer.localization import Localization
-from trainer.metrics import confusion, roc
+from trainer.metrics import confusion
 from trainer.report_tables import patients_of
 from trainer.samples import Sample, Split
 

@@ -70,6 +70,12 @@ class NewPromotion(Given):
     reason: str = Field("", max_length=2000, pattern=_TEXT, description="why it is promoted in any case")
 
 
+class Return(Given):
+    """Why the model before is used again."""
+
+    reason: str = Field("", max_length=2000, pattern=_TEXT, description="kept in the audit trail")
+
+
 class JobDocument(Document):
     """Long work that somebody asked for."""
 
@@ -126,11 +132,11 @@ def promote(
 
 
 @api.post("/models/rollback")
-def back(node: Node, caller: Operator) -> Exchanged:
+def back(node: Node, caller: Operator, why: Return | None = None) -> Exchanged:
     """Take back the last promotion."""
     _refuse_pinned(node)
     with writing(node, caller) as session:
-        _, restored = roll_back(session, node.clock())
+        _, restored = roll_back(session, node.clock(), why.reason.strip() if why else "")
         verified(place_of(restored, node.settings))  # else the transaction is rolled back
         return _exchanged(restored)
 
