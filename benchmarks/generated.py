@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, text
 
 from db.models import Analysis, AnalysisState, Base, Delivery, Instance, Label, Study, StudyState
 from db.session import transaction
@@ -47,6 +47,16 @@ def fill(engine: Engine, count: int, seed: int = 0) -> None:
             for table in (Study, Instance, Analysis, Delivery, Label):
                 if rows.get(table):
                     session.execute(insert(table), rows[table])
+    if engine.dialect.name == "postgresql":
+        _count_on(engine)
+
+
+def _count_on(engine: Engine) -> None:
+    """Let PostgreSQL give the next rows numbers behind those that were given here."""
+    with engine.begin() as connection:
+        for name in (Study.__tablename__, Analysis.__tablename__):
+            last = f"(SELECT max(id) FROM {name})"  # noqa: S608 - our own names
+            connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), {last})"))
 
 
 def _rows(number: int, chance: random.Random) -> Iterator[tuple[type[Base], dict[str, Any]]]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, or_
@@ -16,6 +17,7 @@ from lungnode.errors import UnusableError
 T = TypeVar("T")
 LIMIT: Final = 50
 MOST: Final = 500
+_MOST_INTEGER: Final = 2**63 - 1  # that either database compares
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,38 @@ def _beyond(
 
 
 def _decode(text: str, key: InstrumentedAttribute[Any]) -> tuple[Any, int]:
-    is_time = isinstance(key.type, UtcDateTime)
     try:
         value, number = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        read = datetime.fromisoformat(value).astimezone(UTC) if is_time else key.type.python_type(value)
-        return read, int(number)
-    except (ValueError, TypeError) as error:
+        return _read(value, key), _integer(number)
+    except (ValueError, TypeError, OverflowError) as error:
         raise UnusableError("The place in the list is not one that was given out; begin anew.") from error
+
+
+def _read(value: Any, key: InstrumentedAttribute[Any]) -> Any:
+    """Return a value that a database takes for a column; anybody may have made up what it was read from."""
+    if isinstance(key.type, UtcDateTime):
+        return datetime.fromisoformat(value).astimezone(UTC)
+    if key.type.python_type is str:
+        return _text(value)
+    return _integer(value) if key.type.python_type is int else _number(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("no text")
+    value.encode()  # half of a surrogate pair raises an error
+    return value
+
+
+def _integer(value: Any) -> int:
+    number = int(value)
+    if abs(number) > _MOST_INTEGER:
+        raise ValueError("too large for a database")
+    return number
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError("no number")
+    return number

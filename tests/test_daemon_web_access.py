@@ -1,17 +1,17 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
+from daemon.web.access import check_of
 from daemon.web.app import ROUTERS, make_app
 from daemon.web.permissions import Permission
 from lungnode.settings import WebSettings
 from tests.databases import new_sqlite
-from tests.web import Browser, Web
+from tests.web import Web
 
 # Every route, and what it takes. A route that is not here fails the test.
 PUBLIC = {
@@ -125,12 +125,7 @@ def routes() -> dict[str, APIRoute]:
 
 def needed(route: APIRoute) -> str:
     """What the route's dependency asks for; empty without one."""
-
-    def look(dependant: Any) -> str:
-        own = str(getattr(dependant.call, "permission", ""))
-        return own or next(filter(None, map(look, dependant.dependencies)), "")
-
-    return look(route.dependant)
+    return str(getattr(check_of(route.dependant), "permission", ""))
 
 
 def test_every_route_takes_what_the_table_says(web: Web) -> None:
@@ -138,25 +133,52 @@ def test_every_route_takes_what_the_table_says(web: Web) -> None:
     assert {name: needed(route) for name, route in routes().items()} == dict.fromkeys(PUBLIC, "") | NEEDS
 
 
-@pytest.mark.parametrize("role", ["", *ROLES])
-def test_nobody_reaches_what_is_not_theirs(web: Web, role: str) -> None:
-    may, wrong = ROLES.get(role, set()), {}
-    browser = web.browser(role)
-    token = browser.csrf_token()
-
-    def send(browser: Browser, method: str, path: str) -> Any:
-        headers = {"Content-Type": "application/json", "X-CSRF-Token": token}
-        content = b"" if method == "GET" else b"{}"
-        return browser.client.request(method, path, content=content, headers=headers)
-
-    for name, permission in sorted(NEEDS.items(), key=lambda item: item[0] == "POST /sign-out"):
+def answers(client: TestClient, **headers: str) -> dict[str, int]:
+    """The status of every route that needs somebody; of a web route that takes a body, with an empty one."""
+    found = {}
+    for name in sorted(NEEDS, key=lambda name: name == "POST /sign-out"):
         method, path = name.split()
-        status = send(browser, method, path.replace(":path", "").format(**EXAMPLES)).status_code
-        refused = status == 403 if role else status in (303, 401)
-        if refused == (permission in may):
-            wrong[name] = status
+        content = b"" if method == "GET" else b"{}"
+        asked = path.replace(":path", "").format(**EXAMPLES)
+        sent = {"Content-Type": "application/json"} | headers
+        found[name] = client.request(method, asked, content=content, headers=sent).status_code
+    return found
 
-    assert wrong == {}
+
+def let_in(found: dict[str, int]) -> set[str]:
+    return {name for name, status in found.items() if status not in (303, 401, 403)}
+
+
+def allowed(permissions: set[str]) -> set[str]:
+    return {name for name, permission in NEEDS.items() if permission in permissions}
+
+
+def test_nobody_who_is_not_signed_in_reaches_anything(web: Web) -> None:
+    found = answers(web.browser().client)
+
+    assert {name for name, status in found.items() if status not in (303, 401)} == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_reaches_what_is_its_own_and_nothing_else(web: Web, role: str) -> None:
+    browser = web.browser(role)
+
+    found = answers(browser.client, **{"X-CSRF-Token": browser.csrf_token()})
+
+    assert let_in(found) | {"POST /sign-out"} == allowed(ROLES[role])
+
+
+@pytest.mark.parametrize("scope", Permission)
+def test_a_token_reaches_what_its_scope_says_and_nothing_else(web: Web, scope: Permission) -> None:
+    found = answers(web.program("admin", scope))
+
+    assert let_in(found) | {"POST /sign-out"} == allowed({scope}) | {"POST /sign-out"}
+
+
+def test_without_the_pages_token_a_cookie_changes_nothing(web: Web) -> None:
+    found = answers(web.browser("admin").client)
+
+    assert {name for name in let_in(found) if not name.startswith("GET ")} == set()
 
 
 def test_a_token_reaches_what_its_scopes_and_its_accounts_role_have_in_common(web: Web) -> None:
@@ -171,7 +193,7 @@ def test_a_token_that_expired_was_revoked_or_never_was_opens_nothing(web: Web) -
     assert program.get("/models").status_code == 200
     web.clock.pass_s(86_401)
 
-    assert program.get("/models").status_code == 303
+    assert let_in(answers(program)) == set()
     assert web.browser().get("/models", headers={"Authorization": "Bearer lungnode_x"}).status_code == 303
 
 

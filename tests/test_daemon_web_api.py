@@ -1,19 +1,16 @@
 import csv
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from sqlalchemy import func, select
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from benchmarks.generated import fill
 from daemon.web.permissions import Permission
-from db.models import Account, Analysis, AuditEvent, Delivery, Label, RegisteredModel, Study
+from db.models import Analysis, AuditEvent, Delivery, RegisteredModel, Study
 from db.registry import register
 from db.session import reading, transaction
 from lungnode.model_folder import SHIPPED_MODEL, describe_model
@@ -218,47 +215,6 @@ def test_a_dead_delivery_is_sent_again_and_a_stored_one_is_not(web: Web, admin: 
     assert stored.status_code == 409
 
 
-def test_a_write_with_the_same_key_is_done_once_and_answered_the_same(web: Web, admin: TestClient) -> None:
-    key = {"Idempotency-Key": "one"}
-    account = {"name": "twice", "role": "reader"}
-
-    first = admin.post(f"{API}/accounts", json=account, headers=key)
-    second = admin.post(f"{API}/accounts", json=account, headers=key)
-    other = admin.post(f"{API}/accounts", json=account | {"role": "viewer"}, headers=key)
-    without = admin.post(f"{API}/accounts", json=account)
-
-    assert (first.status_code, second.status_code, second.json()) == (201, 201, first.json())
-    assert second.headers["idempotent-replayed"] == "true"
-    assert (other.status_code, without.status_code) == (422, 409)
-    web.clock.pass_s(86_401)
-    assert admin.post(f"{API}/accounts", json=account, headers=key).status_code == 409  # done again, refused
-
-
-def test_writes_with_one_key_at_once_are_one(web: Web, admin: TestClient) -> None:
-    def add(_: int) -> int:
-        return admin.post(
-            f"{API}/accounts", json={"name": "at-once"}, headers={"Idempotency-Key": "two"}
-        ).status_code
-
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(add, range(4)))
-
-    assert set(answers) <= {201, 409}
-    assert 201 in answers
-    with reading(web.engine) as session:
-        assert session.scalar(select(func.count()).where(Account.name == "at-once")) == 1
-
-
-def test_what_failed_is_not_kept_for_its_key(admin: TestClient) -> None:
-    key = {"Idempotency-Key": "three"}
-
-    refused = admin.post(f"{API}/accounts", json={"name": "short", "password": "x"}, headers=key)
-    again = admin.post(f"{API}/accounts", json={"name": "short", "password": "x"}, headers=key)
-
-    assert (refused.status_code, again.status_code) == (409, 409)
-    assert "idempotent-replayed" not in again.headers
-
-
 def test_the_tables_hold_every_result(web: Web, viewer: TestClient) -> None:
     plain = viewer.get(f"{API}/results.csv", params={"verdict": "positive"})
     columns = viewer.get(f"{API}/results.parquet", params={"verdict": "positive"})
@@ -366,37 +322,3 @@ def test_a_promotion_that_cannot_be_is_told_and_one_with_a_reason_is_made_and_ro
             AuditEvent.action.in_(["promotion asked for", "model rolled back"])
         )
         assert session.scalars(asked).all() == ["admin"] * 3
-
-
-_SKIPPED = ("promotion", "rollback")  # they begin processes
-
-
-def test_no_request_that_the_document_allows_or_forbids_is_answered_otherwise_than_it_says(web: Web) -> None:
-    token = web.token("admin", *Permission, days=300)
-    schema = schemathesis.openapi.from_asgi(f"{API}/openapi.json", web.app)
-    called = []
-    for result in schema.get_all_operations():
-        operation = result.ok()  # type: ignore[union-attr] # an error would fail the test, as it should
-        if operation.path.endswith(_SKIPPED):
-            continue
-
-        @given(case=operation.as_strategy())
-        @settings(
-            max_examples=8,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        def call(case: Any) -> None:
-            case.headers.pop("Idempotency-Key", None)
-            if not case.path.endswith("/tokens/{number}"):  # which might revoke ours
-                case.call_and_validate(headers={"Authorization": f"Bearer {token}"})
-
-        call()
-        called.append(operation.label)
-
-    assert len(called) > 20
-    with reading(web.engine) as session:
-        assert session.scalar(select(func.count(Label.id)))

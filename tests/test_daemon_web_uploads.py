@@ -1,9 +1,10 @@
+import asyncio
 import io
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -28,6 +29,7 @@ from worker.hold import Node
 from worker.uploads import Desk, Way
 
 API = "/api/v1/uploads"
+FORM = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +208,48 @@ def test_a_body_that_is_too_large_or_no_form_is_refused(web: Web) -> None:
     assert (large.status_code, nothing.status_code, other.status_code) == (413, 400, 400)
 
 
+def sent_without_end(web: Web, headers: dict[str, str]) -> tuple[int, int]:
+    """Send an upload that never ends; returns the status, and how many hundreds of kilobytes were read."""
+    taken, status = 0, 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal taken
+        taken += 1
+        return {"type": "http.request", "body": FORM if taken == 1 else bytes(100_000), "more_body": True}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    kept = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": API, "headers": kept, "query_string": b""}
+    scope |= {"scheme": "http", "server": ("testserver", 80), "client": ("192.0.2.1", 1), "root_path": ""}
+    asyncio.run(web.app(scope, receive, send))
+    return status, taken
+
+
+def test_a_body_that_announces_no_length_is_read_to_the_limit_and_no_further(web: Web) -> None:
+    before = keys(web)
+    headers = {"Authorization": f"Bearer {web.token('reader', 'upload')}"}
+    headers |= {"Content-Type": "multipart/form-data; boundary=x"}
+
+    for more in ({}, {"Idempotency-Key": "endless"}):
+        assert sent_without_end(web, headers | more) == (413, 41)  # 3 MB, 1 MB to spare, and the form around
+    assert keys(web) == before
+
+
+def test_an_upload_that_comes_again_with_its_key_is_the_same_though_its_form_differs(web: Web) -> None:
+    program, before = web.program("reader", "upload"), keys(web)
+
+    def again() -> Any:
+        return program.post(API, files=[("files", ("a.png", png()))], headers={"Idempotency-Key": "again"})
+
+    first, second = again(), again()  # each with a boundary of its own
+
+    assert (first.status_code, second.json()["key"]) == (201, first.json()["key"])
+    assert keys(web) - before == {first.json()["key"]}
+
+
 def test_nothing_is_read_of_an_upload_before_it_is_known_who_sends_it(web: Web) -> None:
     before = keys(web)
 
@@ -216,7 +260,10 @@ def test_nothing_is_read_of_an_upload_before_it_is_known_who_sends_it(web: Web) 
     anybody = web.browser().client.post(
         API, content=endless(), headers={"Content-Type": "multipart/form-data"}
     )
-    viewer = web.program("viewer", "view").post(API, files=[("files", ("a.png", png()))])
+    headers = {"Content-Type": "multipart/form-data", "Idempotency-Key": "one"}
+    viewer = web.program("viewer", "view").post(API, content=endless(), headers=headers)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}  # where a page's token might be
+    browser = web.browser("reader").client.post(API, content=endless(), headers=form)
 
-    assert (anybody.status_code, viewer.status_code) == (401, 403)
+    assert (anybody.status_code, viewer.status_code, browser.status_code) == (401, 403, 403)
     assert keys(web) == before

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import gethostname
+from threading import Event
 from uuid import uuid4
 
 import pytest
@@ -72,6 +73,11 @@ class Scanner:
             sent = send_study(slices, self.port, pause_s=pause_s, limit_s=60)
             self.acknowledged |= sent.acknowledged
 
+    def send_until(self, done: Event, study: PhantomStudy) -> None:
+        """Send a study slowly, and once more from its beginning, until something is done."""
+        while not done.is_set():
+            self.send(study, pause_s=0.2)
+
 
 def run(data: Path, settings: Variables, *arguments: str) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
@@ -125,12 +131,16 @@ def live_and_die(data: Path, settings: Variables, backups: Path, studies: Sequen
         with transaction(engine) as session:
             study = get_study(session, studies[0].study_instance_uid)
             set_label(session, study, Opinion(LabelValue.POSITIVE, LabelSource.RT_PCR), study.created_at)
+        backed_up = Event()
         with ThreadPoolExecutor(1) as pool:
-            sending = pool.submit(scanner.send, studies[1], pause_s=0.2)
+            sending = pool.submit(scanner.send_until, backed_up, studies[1])
             wait_for(lambda: len(scanner.acknowledged) > SLICES, limit_s=60, what="the second study")
             promised = Scanner(0, dict(scanner.acknowledged))
-            run(data, settings, "backup", str(backups))
-            assert not sending.done()
+            try:
+                run(data, settings, "backup", str(backups))
+            finally:
+                backed_up.set()
+            sending.result()
     shutil.rmtree(data)
     return promised
 

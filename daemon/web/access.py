@@ -6,13 +6,14 @@ from secrets import compare_digest
 from typing import Annotated, Final
 
 from fastapi import Depends
+from fastapi.dependencies.models import Dependant
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from daemon.web.node import WebNode, node_of
 from daemon.web.permissions import Permission, permissions_of
-from daemon.web.problems import NotSignedInError
+from daemon.web.problems import MACHINES, NotSignedInError
 from db import accounts
 from db.session import reading, transaction
 
@@ -106,13 +107,17 @@ def refuse_other_sites(request: Request) -> None:
 async def _check_csrf(request: Request, caller: Caller) -> None:
     refuse_other_sites(request)
     shown = request.headers.get(CSRF_HEADER, "")
-    if not shown and request.headers.get("Content-Type", "").startswith(_FORM):
+    is_page = not request.url.path.startswith(MACHINES)
+    if is_page and not shown and request.headers.get("Content-Type", "").startswith(_FORM):
         shown = str((await request.form()).get(CSRF_FIELD, ""))
     if not compare_digest(shown.encode(), caller.csrf_token.encode()):
         raise HTTPException(403, "The page is too old; load it again and repeat what you did.")
 
 
-def requires(permission: Permission) -> Callable[[Request], Awaitable[Caller]]:
+Check = Callable[[Request], Awaitable[Caller]]
+
+
+def requires(permission: Permission) -> Check:
     """Return what lets only those in who have a permission, and says who it is."""
 
     async def check(request: Request) -> Caller:
@@ -120,14 +125,21 @@ def requires(permission: Permission) -> Callable[[Request], Awaitable[Caller]]:
         if caller is None:
             raise NotSignedInError
         request.state.caller = caller
-        if caller.session and request.method not in _SAFE:
-            await _check_csrf(request, caller)
         if permission not in caller.permissions:
             raise HTTPException(403, f"{caller.name} may not do this: it takes the permission {permission}.")
+        if caller.session and request.method not in _SAFE:
+            await _check_csrf(request, caller)
         return caller
 
-    check.permission = permission  # type: ignore[attr-defined] # the test of all routes reads it
+    check.permission = permission  # type: ignore[attr-defined] # so that it can be found
     return check
+
+
+def check_of(dependant: Dependant) -> Check | None:
+    """Return what lets into a route; None for one that is open to everybody."""
+    if hasattr(dependant.call, "permission"):
+        return dependant.call
+    return next(filter(None, map(check_of, dependant.dependencies)), None)
 
 
 Viewer = Annotated[Caller, Depends(requires(Permission.VIEW))]

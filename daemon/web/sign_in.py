@@ -38,7 +38,7 @@ def show(request: Request, node: Node, next: str = "/") -> Response:  # noqa: A0
 def sign_in(
     request: Request,
     node: Node,
-    name: Annotated[str, Form()] = "",
+    name: Annotated[str, Form(max_length=255, pattern=r"^[^\x00]*$")] = "",
     password: Annotated[str, Form()] = "",
     next: Annotated[str, Form()] = "/",  # noqa: A002 - as in the address
 ) -> Response:

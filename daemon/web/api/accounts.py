@@ -4,14 +4,15 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Path, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from daemon.web.access import Administrator
-from daemon.web.api.common import Document, Given, Number, Paged, Text, link_next, router
+from daemon.web.api.common import Document, Given, Moment, Number, Paged, Text, link_next, router
+from daemon.web.api.routing import NO_STORE
 from daemon.web.audited import writing
 from daemon.web.node import Node
 from daemon.web.passwords import LONGEST, SHORTEST, hash_password
@@ -178,8 +179,11 @@ def list_tokens(node: Node, _caller: Administrator) -> TokenList:
 
 
 @api.post("/accounts/{name}/tokens", status_code=201)
-def make_token(name: Name, new: NewToken, node: Node, caller: Administrator) -> TokenSecret:
+def make_token(
+    name: Name, new: NewToken, node: Node, caller: Administrator, response: Response
+) -> TokenSecret:
     """Make a token for an account; its secret is in this answer and nowhere else."""
+    response.headers.update(NO_STORE)
     now, longest = node.clock(), node.settings.web.token_days
     if new.days > longest:
         raise UnusableError(f"web.token_days allows {longest} days at most.")
@@ -212,8 +216,8 @@ def events(  # noqa: PLR0913, PLR0917 - one parameter a dependency
     node: Node,
     caller: Administrator,
     page: Paged,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     action: Text = "",
     actor: Text = "",
     subject: Text = "",

@@ -1,11 +1,11 @@
 """What the routes of the REST interface have in common."""
 
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,6 +27,16 @@ SopUid = Annotated[str, Path(pattern=UID_PATTERN, max_length=64, description="SO
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="its number")]
 # NUL is what no database takes.
 Text = Annotated[str, Query(max_length=255, pattern=r"^[^\x00]*$")]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("The year has to be from 1 to 9999, in UTC as well.") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Document(BaseModel):

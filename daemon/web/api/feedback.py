@@ -11,7 +11,7 @@ from starlette.responses import Response
 from daemon.web.access import Judge, Viewer
 from daemon.web.api.common import Document, Given, Paged, Text, Uid, link_next, router, study_of
 from daemon.web.api.documents import LabelDocument
-from daemon.web.audited import writing
+from daemon.web.audited import note_look, writing
 from daemon.web.node import Node
 from db.feedback import Said, give_feedback
 from db.label_policy import Opinion
@@ -74,13 +74,14 @@ def list_labels(
     request: Request,
     response: Response,
     node: Node,
-    _caller: Viewer,
+    caller: Viewer,
     page: Paged,
     study_instance_uid: Annotated[Text, Query(description="of this study alone")] = "",
 ) -> LabelList:
     """List labels, the newest first."""
     with reading(node.engine) as session:
         found = page_of_labels(session, study_instance_uid, page)
+    note_look(node, caller, "labels listed", study_instance_uid or "labels")
     labels = [LabelDocument.of(row) for row in found.rows]
     return LabelList(labels=labels, next=link_next(request, response, found))
 

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from daemon.web.access import Viewer
-from daemon.web.api.common import Paged, Wanted, link_next, router
+from daemon.web.api.common import Moment, Paged, Wanted, link_next, router
 from daemon.web.api.documents import AnalysisSummary
 from daemon.web.audited import note_look, writing
 from daemon.web.export import as_csv, as_parquet
@@ -26,8 +26,8 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {_PARQUET: _BYTES}}}
 
 Every = Annotated[bool, Query(description="also earlier revisions")]
-Since = Annotated[AwareDatetime | None, Query(description="finished from then on")]
-Until = Annotated[AwareDatetime | None, Query(description="finished before")]
+Since = Annotated[Moment | None, Query(description="finished from then on")]
+Until = Annotated[Moment | None, Query(description="finished before")]
 
 
 class ResultDocument(AnalysisSummary):

@@ -1,8 +1,12 @@
 """What all routes of the REST interface do: ETags, and writes that may be repeated with the same key.
 
+A key is kept as its digest, and keys the digest of its request, which may hold a password: who reads the row
+can guess at it only as well as at the key.
+
 Source: RFC 9110 8.8.3 and 13.1.2 (ETag, If-None-Match); Idempotency-Key as the IETF's draft has it.
 """
 
+import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,8 +21,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from daemon.web.access import identify
+from daemon.web.access import Check, check_of
 from daemon.web.node import WebNode, node_of
+from daemon.web.problems import answer, problem_of
 from db.models import IdempotentWrite
 from db.session import reading, transaction
 
@@ -26,6 +31,10 @@ KEY_HEADER: Final = "Idempotency-Key"
 KEPT: Final = timedelta(days=1)
 _LONGEST: Final = 255
 _SERVER_ERROR: Final = 500
+_FORM: Final = "multipart/form-data"
+# The header of an answer that holds a secret: the answer is told once and kept nowhere.
+NO_STORE: Final = {"Cache-Control": "no-store"}
+_TOLD_ONCE: Final = "It was done; the answer held a secret, which is told once."
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -34,13 +43,15 @@ class ApiRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """Return what serves a request."""
-        handle = super().get_route_handler()
+        handle, check = super().get_route_handler(), check_of(self.dependant)
 
         async def serve(request: Request) -> Response:
             if request.method == "GET":
                 return _tagged(request, await handle(request))
             key = request.headers.get(KEY_HEADER)
-            return await handle(request) if key is None else await _once(request, key, handle)
+            if key is None or check is None:
+                return await handle(request)
+            return await _once(await _written(request, key, check), request, handle)
 
         return serve
 
@@ -68,7 +79,7 @@ class _Write:
 
     node: WebNode
     account_id: int
-    key: str
+    key: str  # digest
     request: str  # digest
 
     @property
@@ -76,20 +87,29 @@ class _Write:
         return self.account_id, self.key
 
 
-async def _once(request: Request, key: str, handle: Handler) -> Response:
+async def _written(request: Request, key: str, check: Check) -> _Write:
+    """Return what is written; nothing is read, nor answered again, for those who may not write it.
+
+    Raises:
+        HTTPException: The key is none, or the caller may not.
+    """
+    if not 0 < len(key) <= _LONGEST or not key.isprintable():
+        raise HTTPException(400, f"{KEY_HEADER} has 1 to {_LONGEST} printable characters.")
+    caller = await check(request)
+    # Files are not looked at: they may be gigabytes, and a form that comes again has another boundary.
+    is_form = request.headers.get("Content-Type", "").startswith(_FORM)
+    body = b"" if is_form else await request.body()
+    told = b"\0".join((request.method.encode(), str(request.url).encode(), body))
+    digest = hmac.new(key.encode(), told, sha256).hexdigest()
+    return _Write(node_of(request), caller.account_id, sha256(key.encode()).hexdigest(), digest)
+
+
+async def _once(write: _Write, request: Request, handle: Handler) -> Response:
     """Answer as the first time when a write comes again.
 
     Raises:
         HTTPException: Another write had this key, or the first one is not done.
     """
-    if not 0 < len(key) <= _LONGEST or not key.isprintable():
-        raise HTTPException(400, f"{KEY_HEADER} has 1 to {_LONGEST} printable characters.")
-    caller = await run_in_threadpool(identify, request)
-    if caller is None:
-        return await handle(request)  # which says so
-    body = await request.body()
-    digest = sha256(b"\0".join((request.method.encode(), str(request.url).encode(), body))).hexdigest()
-    write = _Write(node_of(request), caller.account_id, key, digest)
     before = await run_in_threadpool(_begin, write)
     if before is not None:
         return before
@@ -101,7 +121,9 @@ async def _once(request: Request, key: str, handle: Handler) -> Response:
     if response.status_code >= _SERVER_ERROR:
         await run_in_threadpool(_forget, write)
     else:
-        await run_in_threadpool(_keep, write, response)
+        told_once = response.headers.get("Cache-Control") == NO_STORE["Cache-Control"]
+        kept = answer(request, problem_of(409, _TOLD_ONCE)) if told_once else response
+        await run_in_threadpool(_keep, write, kept)
     return response
 
 

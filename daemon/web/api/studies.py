@@ -85,10 +85,13 @@ def list_studies(  # noqa: PLR0913, PLR0917 - one parameter a dependency
 
 
 @api.get("/studies/count")
-def count(node: Node, _caller: Viewer, wanted: Wanted) -> Count:
+def count(node: Node, caller: Viewer, wanted: Wanted) -> Count:
     """Count studies."""
     with reading(node.engine) as session:
-        return Count(count=count_studies(session, wanted.search()))
+        found = count_studies(session, wanted.search())
+    # A count of one tells as much as a list does.
+    note_look(node, caller, "studies listed", "studies", filters=wanted.named())
+    return Count(count=found)
 
 
 @api.get("/studies/{study_instance_uid}")

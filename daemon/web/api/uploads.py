@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive
 
 from daemon.receiver.disk import Disk
 from daemon.web.access import Caller, Uploader
@@ -167,19 +168,32 @@ async def _files(request: Request, most_bytes: int) -> list[UploadFile]:
     Raises:
         HTTPException: It is too large, no form, or without files.
     """
-    announced = request.headers.get("Content-Length", "")
-    if announced.isdigit() and int(announced) > most_bytes + _SPARE:
-        raise HTTPException(413, f"An upload has {most_bytes} bytes at most.")
+    limited = Request(request.scope, _limited(request.receive, most_bytes))
     try:
-        form = await request.form(max_files=MEMBERS, max_fields=10)
+        form = await limited.form(max_files=MEMBERS, max_fields=10)
     except MultiPartException as error:
         raise HTTPException(400, error.message) from error
+    except OSError as error:
+        raise HTTPException(503, "The disk does not take the files.", {"Retry-After": "60"}) from error
     files = [each for each in form.getlist("files") if isinstance(each, UploadFile)]
-    if sum(each.size or 0 for each in files) > most_bytes:
-        raise HTTPException(413, f"An upload has {most_bytes} bytes at most.")
     if not files:
         raise HTTPException(400, "The form holds no files.")
     return files
+
+
+def _limited(receive: Receive, most_bytes: int) -> Receive:
+    """Count what comes: a body that comes in chunks announces no length, and an announced one may lie."""
+    left = most_bytes + _SPARE
+
+    async def counting() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, f"An upload has {most_bytes} bytes at most.")
+        return message
+
+    return counting
 
 
 def _keep(node: WebNode, caller: Caller, files: Sequence[UploadFile]) -> str:

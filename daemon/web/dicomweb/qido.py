@@ -1,12 +1,14 @@
 """QIDO-RS: searching studies, series and instances. Source: PS3.18 10.6."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
@@ -53,6 +55,8 @@ _OF_SERIES: Final = (
     "TimezoneOffsetFromUTC",
 )
 _OF_INSTANCE: Final = ("InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames")
+_TAG: Final = re.compile("[0-9A-Fa-f]{8}")
+_LONGEST_WARNING: Final = 1000
 _CONTROLS: Final = ("limit", "offset", "includefield", "fuzzymatching", "accept", "emptyvaluematching")
 
 
@@ -128,6 +132,8 @@ def series_instances(
 
 def _query(request: Request, named: dict[str, str]) -> _Query:
     """Read the query; what cannot be matched is ignored, and said so."""
+    if "\0" in "".join(request.query_params.values()):
+        raise HTTPException(400, "No attribute holds the character NUL.")
     given = {_keyword(name): value for name, value in request.query_params.items() if name not in _CONTROLS}
     given = {name: value for name, value in given.items() if value.strip("*")} | named
     uids = given.pop("StudyInstanceUID", "")
@@ -148,12 +154,8 @@ def _query(request: Request, named: dict[str, str]) -> _Query:
 
 def _keyword(name: str) -> str:
     """Return the keyword of an attribute that is named by keyword or tag."""
-    if tag_for_keyword(name) is not None:
-        return name
-    try:
-        return keyword_for_tag(int(name, 16)) or name
-    except ValueError:
-        return name
+    is_tag = _TAG.fullmatch(name) is not None
+    return (keyword_for_tag(int(name, 16)) if is_tag else "") or name
 
 
 def _number(request: Request, name: str, default: int, most: int) -> int:
@@ -273,7 +275,9 @@ _CHARACTER_SET: Final = 0x00080005  # the answer is in UTF-8
 def _answer(request: Request, node: WebNode, caller: Caller, found: list[Dataset], query: _Query) -> Response:
     choose(request, [JSON, "application/json"])
     note_look(node, caller, "studies listed", "dicomweb", path=request.scope["route"].path)
-    headers = {"Warning": f'299 lungnode "not matched: {", ".join(query.ignored)}"'} if query.ignored else {}
+    # Whatever was asked for comes back in a header: in ASCII, without ends of lines, and not endlessly.
+    ignored = ", ".join(quote(name) for name in query.ignored)[:_LONGEST_WARNING]
+    headers = {"Warning": f'299 lungnode "not matched: {ignored}"'} if ignored else {}
     if not found:
         return Response(status_code=204, headers=headers)
     body: list[Any] = [ds.to_json_dict(suppress_invalid_tags=True) for ds in found]
