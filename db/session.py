@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from db.derived import drop_derived, make_derived
 from db.postgresql import open_postgresql
-from lungnode.errors import SettingsError, UnavailableError
+from lungnode.errors import SettingsError, UnavailableError, UnusableError
 
 LOCK_WAIT_S: Final = 30.0  # for another writer of a SQLite file; every transaction here is far shorter
 WAL_WAIT_S: Final = 5.0  # for another program to switch a new file to WAL, which takes milliseconds
@@ -81,8 +81,11 @@ def _begin_immediately(connection: Any) -> None:
 def upgrade(engine: Engine) -> None:
     """Bring the tables to the newest revision; safe when several programs start at once.
 
+    Tables that a newer version has brought further stay as they are, if this one can work with them.
+
     Raises:
         UnavailableError: The database cannot be reached or stays locked.
+        UnusableError: The tables are those of a newer version that this one cannot work with.
     """
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
@@ -92,7 +95,7 @@ def upgrade(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         config.attributes["connection"] = connection
-        if _revision(connection) == ScriptDirectory(str(_MIGRATIONS)).get_current_head():
+        if _is_far_enough(connection):
             return
         readers = drop_derived(connection)
         command.upgrade(config, "head")
@@ -100,14 +103,34 @@ def upgrade(engine: Engine) -> None:
 
 
 def is_current(engine: Engine) -> bool:
-    """Tell whether the tables are at the newest revision.
+    """Tell whether the tables are those that this version needs, or a newer version's that it can work with.
 
     Raises:
         UnavailableError: The database cannot be reached or stays locked.
     """
-    newest = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
-    with translated(engine), engine.begin() as connection:
-        return _revision(connection) == newest
+    with translated(engine), engine.begin() as connection, suppress(UnusableError):
+        return _is_far_enough(connection)
+    return False
+
+
+def _is_far_enough(connection: Connection) -> bool:
+    """Tell whether the tables have all that this version needs.
+
+    Revisions of one generation, which is their number's first digit, only add, so that programs of the
+    version before go on while others are upgraded.
+
+    Raises:
+        UnusableError: They are of a later generation.
+    """
+    found, newest = _revision(connection) or "", ScriptDirectory(str(_MIGRATIONS)).get_current_head() or ""
+    if not found or is_known(found):
+        return found == newest
+    if found[:1] != newest[:1]:
+        raise UnusableError(
+            f"The tables of the database are at revision {found}, of a newer version of Lungnode; this one "
+            f"knows those up to {newest}. Upgrade the programs on this host."
+        )
+    return True
 
 
 def _revision(connection: Connection) -> str | None:

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from db.models import Base, Instance, Study
-from db.session import open_engine, transaction, upgrade
-from lungnode.errors import UnavailableError
+from db.session import is_current, open_engine, revision_of, transaction, upgrade
+from lungnode.errors import UnavailableError, UnusableError
 from tests.spooling import NOON
 
 
@@ -36,6 +36,30 @@ def test_an_upgrade_may_be_repeated_and_keeps_the_rows(engine: Engine) -> None:
 
     with transaction(engine) as session:
         assert session.scalar(select(func.count()).select_from(Study)) == 1
+
+
+def stamp(engine: Engine, revision: str) -> None:
+    """Let the tables be those of another version."""
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
+
+
+def test_a_program_goes_on_with_the_tables_of_a_newer_version_that_only_added_to_them(engine: Engine) -> None:
+    stamp(engine, "0999")
+
+    upgrade(engine)
+
+    assert is_current(engine)
+    with transaction(engine) as session:
+        assert revision_of(session) == "0999"
+
+
+def test_a_program_refuses_the_tables_of_a_newer_version_that_took_something_away(engine: Engine) -> None:
+    stamp(engine, "1003")
+
+    with pytest.raises(UnusableError, match="at revision 1003, of a newer version"):
+        upgrade(engine)
+    assert not is_current(engine)
 
 
 def test_programs_that_open_a_new_sqlite_file_together_all_get_it(tmp_path: Path) -> None:

@@ -134,9 +134,16 @@ class Cluster:
         except UnavailableError:
             return None
 
+    def run(self, name: str, command: str) -> None:
+        """Run a command on a host to its end, of the release in force."""
+        self._open(name, command).wait(120)
+
     def start(self, name: str, role: str) -> None:
         """Start a program on a host, of the release in force."""
-        arguments = (sys.executable, "-m", "lungnode", *role.split(), "--data", str(self.data))
+        self.programs[name, role] = self._open(name, role)
+
+    def _open(self, name: str, command: str) -> "subprocess.Popen[bytes]":
+        arguments = (sys.executable, "-m", "lungnode", *command.split(), "--data", str(self.data))
         own = {
             "LUNGNODE_CONFIG": str(self.folder / "lungnode.toml"),
             "LUNGNODE_DATABASE_URL": f"postgresql://lungnode@10.0.0.31/postgres?{IMPATIENT}",
@@ -145,9 +152,8 @@ class Cluster:
             "OMP_NUM_THREADS": "1",
         }
         with self.log(name).open("ab") as log:
-            self.programs[name, role] = subprocess.Popen(
-                self.host(name).command(*arguments), env=variables(own), stdout=log, stderr=log
-            )
+            inside = self.host(name).command(*arguments)
+            return subprocess.Popen(inside, env=variables(own), stdout=log, stderr=log)
 
     def start_all(self, name: str) -> None:
         """Start all programs of a host, and wait until they can work."""

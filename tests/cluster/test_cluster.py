@@ -1,7 +1,4 @@
-"""Hosts of a node are cut off, killed and upgraded while scanners send.
-
-`benchmarks.cluster` does more of it, at random.
-"""
+"""Hosts of a node are cut off, killed and upgraded while scanners send."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +6,10 @@ from time import sleep
 
 import pytest
 
+from db.session import revision_of, transaction
 from tests.cluster.load import scanning, violations
 from tests.cluster.node import ROLES, Cluster, running_cluster, skip_where_impossible
+from tests.cluster.release import REVISION, make_next_release
 
 CUT_S = 2.5  # longer than a poll or a sweep, shorter than a lease
 PAUSE_S = 1.0
@@ -49,3 +48,32 @@ def test_hosts_are_killed_one_after_the_other_and_nothing_is_lost(cluster: Clust
 
     assert len(load.sent) == 6
     assert list(violations(cluster, load.sent)) == []
+
+
+def test_every_program_is_upgraded_while_scanners_send_and_nothing_is_lost(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    before, after = cluster.release, make_next_release(tmp_path / "next")
+    programs = list(cluster.programs)
+
+    with scanning(cluster, tmp_path, first=200) as load:
+        load.send()
+        cluster.release = after
+        cluster.run("intake1", "db upgrade")
+        # A host that restarts meanwhile starts the version that it has.
+        cluster.release = before
+        for role in ROLES["intake2"]:
+            load.send()
+            assert cluster.stop("intake2", role) == 0
+            cluster.start("intake2", role)
+        cluster.release = after
+        for name, role in programs:
+            load.send()
+            assert cluster.stop(name, role) == 0
+            cluster.start(name, role)
+            cluster.wait_until_ready(name, role)
+
+    assert len(load.sent) == len(programs) + 3
+    assert list(violations(cluster, load.sent)) == []
+    with transaction(cluster.engine) as session:
+        assert revision_of(session) == REVISION
