@@ -63,3 +63,9 @@ def _claiming() -> Update:
         earlier.state.in_(_UNFINISHED),
     )
     return claiming(ANALYSES, ~is_behind)
+
+
+def count_waiting(session: Session, most: int) -> int:
+    """Count the analyses that wait, no further than to `most`."""
+    waiting = select(Analysis.id).where(Analysis.state.in_(ANALYSES.waiting)).limit(most)
+    return session.scalar(select(func.count()).select_from(waiting.subquery())) or 0

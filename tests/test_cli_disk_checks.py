@@ -9,7 +9,8 @@ from db.erasure import begin_erasure
 from db.models import Study
 from db.session import transaction
 from lungnode.cli._check import Check, Status
-from lungnode.cli._disk_checks import check_disks, check_kept
+from lungnode.cli._disk_checks import check_backlog, check_disks, check_kept
+from lungnode.congestion import tell
 from lungnode.settings import ReceiverSettings, RetentionSettings, Settings
 from tests.databases import new_sqlite
 from tests.disks import Disks
@@ -43,6 +44,17 @@ def test_each_file_system_is_checked_once_and_the_spool_s_decides(disks: Disks, 
     assert (spool.name, spool.status) == ("disk", Status.OK)
     assert (archive.name, archive.status) == (f"disk of {data / 'archive'}", Status.WRONG)
     assert "Work on studies waits" in archive.message
+
+
+def test_it_says_that_senders_are_turned_away_because_too_much_waits(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, receiver=ReceiverSettings(max_waiting_studies=300))
+    assert list(check_backlog(settings)) == []
+
+    tell(settings.spool)
+
+    (check,) = check_backlog(settings)
+    assert check.status == Status.WARNING
+    assert check.message.startswith("More than 300 studies wait")
 
 
 def test_without_a_limit_it_says_that_nothing_is_deleted(node: ClerkNode) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from daemon.receiver.alerts import Alerts
 from daemon.receiver.association import Association, Node
+from daemon.receiver.backlog import Backlog
 from daemon.receiver.disk import CONGESTED_AFTER_S, Disk
 from daemon.receiver.seats import Seats, limits_of
 from daemon.receiver.tally import Tally
@@ -74,7 +75,7 @@ def test_a_congested_disk_turns_associations_away_for_the_time_being(tmp_path: P
     disk.is_full()
     fake.now_s = CONGESTED_AFTER_S
     seats = Seats(1, limits_of(ReceiverSettings()))
-    node = Node(Settings(data=tmp_path), seats, disk, Tally(), Alerts(tmp_path))
+    node = Node(Settings(data=tmp_path), seats, disk, Tally(), Alerts(tmp_path), Backlog(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as listener, Peer(listener.getsockname()[1]) as peer:
         connection, address = listener.accept()
         thread = threading.Thread(target=Association(connection, address[0], node, 0).run)

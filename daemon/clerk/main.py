@@ -23,6 +23,7 @@ from daemon.clerk.index import BATCH, Indexer
 from daemon.clerk.inquire import Inquirer
 from daemon.clerk.leadership import Leading
 from daemon.clerk.plan import Received
+from daemon.clerk.pressure import Pressure
 from daemon.clerk.retention import Retention
 from daemon.clerk.spool import Association
 from db import audit, intake
@@ -155,11 +156,12 @@ def run(settings: Settings, stop: threading.Event) -> None:
     clerk, is_work_new = Clerk(engine, settings, stop), threading.Event()
     _prepare(engine, clerk.pulse, stop, settings.clerk.poll_s)
     # A broker that does not answer keeps a sweep waiting, never the index.
-    with open_queue(settings) as app, ThreadPoolExecutor(5) as pool:
+    with open_queue(settings) as app, ThreadPoolExecutor(6) as pool:
         leads = Leading(engine, settings.clerk.sweep_s, now_utc)
         desk = CommitmentDesk(engine, settings, stop.is_set, now_utc)
         beside = (
             pool.submit(_sweep, Dispatcher(engine, settings, app), leads, settings, stop, is_work_new),
+            pool.submit(_repeat, Pressure(engine, settings).look, settings.clerk.sweep_s, stop),
             pool.submit(_audit, Auditor(engine, settings), leads, settings, stop),
             pool.submit(_attend, desk, settings, stop, clerk.is_asked, is_work_new),
             pool.submit(_delete_old_files, Retention(engine, settings), leads, settings, stop),
@@ -203,6 +205,14 @@ def _sweep(
                 dispatcher.wake_workers(now_utc())
         is_new = is_work_new.wait(settings.clerk.sweep_s)
         is_work_new.clear()
+
+
+def _repeat(look: Callable[[], None], every_s: float, stop: threading.Event) -> None:
+    outage = Outage()
+    while not stop.is_set():
+        with outage:
+            look()
+        stop.wait(every_s)
 
 
 def _audit(auditor: Auditor, leads: Leading, settings: Settings, stop: threading.Event) -> None:

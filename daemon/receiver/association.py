@@ -21,6 +21,7 @@ from daemon.receiver.associate import (
     decode_request,
     encode_accept,
 )
+from daemon.receiver.backlog import Backlog
 from daemon.receiver.commitment import Commitments
 from daemon.receiver.contexts import negotiate
 from daemon.receiver.disk import Disk
@@ -68,6 +69,7 @@ class Node:
     disk: Disk
     tally: Tally  # what ended how, by name
     alerts: Alerts  # what the audit trail is to know
+    backlog: Backlog
     certificates: Certificates | None = None  # for the port with TLS; None: there is none
 
 
@@ -186,7 +188,7 @@ class Association:
         rejection = refuse(request, self._caller, self._node.settings.receiver)
         if rejection is not None:
             return rejection
-        if self._node.disk.is_congested():
+        if self._node.disk.is_congested() or self._node.backlog.is_congested():
             return Rejection.TEMPORARY_CONGESTION
         rejection = self._node.seats.take(self._place)
         if rejection is None:

@@ -13,6 +13,7 @@ from typing import Final
 from daemon.receiver.admission import is_within
 from daemon.receiver.alerts import Alerts
 from daemon.receiver.association import Association, Node
+from daemon.receiver.backlog import Backlog
 from daemon.receiver.disk import Disk
 from daemon.receiver.listening import Listeners
 from daemon.receiver.seats import Seats
@@ -42,7 +43,8 @@ class ReceiverProcess:
         self._counts_file = CountsFile(settings.data, row)
         disk = Disk(settings.spool, settings.receiver)
         self._alerts = Alerts(settings.alerts, disk.is_full)
-        self._node = Node(settings, seats, disk, self._tally, self._alerts, listeners.certificates)
+        backlog = Backlog(settings.spool)
+        self._node = Node(settings, seats, disk, self._tally, self._alerts, backlog, listeners.certificates)
         self._associations: dict[Association, threading.Thread] = {}
         self._lock = threading.Lock()
 

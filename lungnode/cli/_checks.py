@@ -19,7 +19,7 @@ from lungnode.cli._audit_checks import check_syslog
 from lungnode.cli._certificates import check_certificates
 from lungnode.cli._check import Check, Status
 from lungnode.cli._destinations import NO_DESTINATION, check_destinations, check_echo
-from lungnode.cli._disk_checks import check_disks, check_kept, existing
+from lungnode.cli._disk_checks import check_backlog, check_disks, check_kept, existing
 from lungnode.cli._fast import chosen
 from lungnode.cli._programs import check_programs, running_programs
 from lungnode.cli._source_checks import check_sources
@@ -42,6 +42,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
     yield _folder(settings)
     yield from check_disks(settings)
     yield from check_store(settings)
+    yield from check_backlog(settings)
     yield _database(settings)
     yield from check_kept(settings)
     yield _web(settings)

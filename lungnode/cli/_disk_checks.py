@@ -13,6 +13,7 @@ from db.erasure import pending_erasures
 from db.retention import due_studies, kept_bytes, kept_studies
 from db.session import is_current, open_engine, transaction
 from lungnode.cli._check import Check, Status
+from lungnode.congestion import is_told
 from lungnode.errors import LungnodeError
 from lungnode.settings import Settings
 
@@ -45,6 +46,15 @@ def check_disks(settings: Settings) -> Iterator[Check]:
             yield Check(name, Status.WARNING, message, _MEND)
         else:
             yield Check(name, Status.OK, message)
+
+
+def check_backlog(settings: Settings) -> Iterator[Check]:
+    """Check whether senders are turned away because too many studies wait."""
+    if is_told(settings.spool):
+        most = settings.receiver.max_waiting_studies
+        message = f"More than {most} studies wait for their analysis: senders are turned away for now."
+        mend = "Start more workers, or set receiver.max_waiting_studies higher."
+        yield Check("backlog", Status.WARNING, message, mend)
 
 
 def _database(settings: Settings) -> list[Path]:

@@ -43,4 +43,10 @@ class ReceiverSettings(Frozen):
     disk_reject_bytes: int = Field(
         1_000_000_000, ge=0, description="free space below which we refuse: 0xA700"
     )
+    max_waiting_studies: int | None = Field(
+        None,
+        ge=1,
+        description="studies that may wait for their analysis; with more, new associations are rejected for "
+        "the time being; empty: any number",
+    )
     tls: ReceiverTls = ReceiverTls()
