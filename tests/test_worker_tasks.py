@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from db.models import Analysis, AnalysisState, AuditEvent, Delivery, DeliveryState, Output, Study
 from db.session import transaction
 from lungnode.phantom import phantom_study
+from lungnode.pulse import file_of, what_is_wrong
 from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, open_queue, wake
 from lungnode.settings import Settings
 from tests.bench import Bench
@@ -135,6 +136,22 @@ def test_a_delivery_worker_survives_its_broker_and_ends_at_sigterm(node: Node) -
     assert monotonic() - start < 10
     assert node.activities() == [("application started", DELIVERY), ("application stopped", DELIVERY)]
     assert len(list(node.received.glob("*.dcm"))) == 2
+
+
+def test_a_worker_that_starts_before_the_tables_are_made_waits_for_them(tmp_path: Path) -> None:
+    settings, log = Settings(data=tmp_path), tmp_path / "log"
+    file = file_of(tmp_path, "worker-delivery")
+    with (
+        embedded_broker(settings),
+        lungnode(tmp_path, "worker", "--queue", "delivery", log=log) as worker,
+    ):
+        wait_for(lambda: log.exists() and "are not those of this version" in log.read_text())
+        assert what_is_wrong(file, ready=True) == "waits: the database, or its tables"
+
+        new_sqlite(settings.database).dispose()
+
+        wait_for(lambda: not what_is_wrong(file, ready=True), what="the worker")
+        assert stop(worker) == 0
 
 
 def test_a_worker_whose_model_cannot_be_read_says_so_and_ends(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import gc
 import logging
 import mmap
 import os
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +21,7 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from db import audit
-from db.session import open_engine
+from db.session import is_current, open_engine
 from lungnode.errors import LungnodeError, UnavailableError
 from lungnode.pulse import Pulse
 from lungnode.queue import (
@@ -61,6 +62,10 @@ class SharedFlag:
         """Set it, for good."""
         self._shared[0] = 1
 
+    def set_at_signal(self, _number: int, _frame: object) -> None:
+        """Set it, as the handler of a signal."""
+        self.set()
+
 
 def serve(settings: Settings, queue: str) -> int:
     """Work on one queue until SIGTERM; return the exit code.
@@ -69,12 +74,12 @@ def serve(settings: Settings, queue: str) -> int:
         UnusableError: The model cannot be used.
     """
     app = open_queue(settings)
-    stopping, connected, loaded = SharedFlag(), SharedFlag(), SharedFlag()
+    stopping, prepared, connected, loaded = SharedFlag(), SharedFlag(), SharedFlag(), SharedFlag()
     signals.worker_shutting_down.connect(stopping.set, weak=False)
     # With a receiver of this signal, Celery leaves the log alone.
     signals.setup_logging.connect(_keep_log, weak=False)
     signals.worker_ready.connect(connected.set, weak=False)
-    awaited = {"the broker": connected}
+    awaited = {"the database, or its tables": prepared, "the broker": connected}
     if queue == ANALYSIS_QUEUE:
         options = _analyses(app, settings, stopping, loaded)
         awaited["the model, which is being loaded or cannot be used"] = loaded
@@ -83,6 +88,11 @@ def serve(settings: Settings, queue: str) -> int:
     pulse = Pulse(settings.data, f"worker-{queue}")
     Thread(target=_beat, args=(pulse, awaited, stopping), daemon=True).start()
     _quieten_celery()
+    signal.signal(signal.SIGTERM, stopping.set_at_signal)  # until Celery has its own
+    if not _await_tables(settings, stopping):
+        pulse.end()
+        return 0
+    prepared.set()
     worker = app.Worker(
         queues=[queue],
         hostname=f"{queue}@%h",
@@ -99,6 +109,27 @@ def serve(settings: Settings, queue: str) -> int:
     stopped()
     pulse.end()
     return int(worker.exitcode or 0)
+
+
+def _await_tables(settings: Settings, stopping: SharedFlag) -> bool:
+    """Wait until the tables are those that this version needs; False when it is to stop before.
+
+    Whoever starts with a new database, or is upgraded first, is here before the clerk has made them.
+    """
+    engine, sentence = open_engine(settings.database), ""
+    while not stopping():
+        try:
+            if is_current(engine):
+                engine.dispose()  # no connection goes through the fork
+                return True
+            found = "The tables of the database are not those of this version."
+        except UnavailableError as error:
+            found = str(error)
+        if found != sentence:
+            _LOG.warning("waiting: %s", found)
+        sentence = found
+        time.sleep(_LOOK_S)
+    return False
 
 
 def _teller(settings: Settings, action: str, queue: str) -> Callable[[], None]:
