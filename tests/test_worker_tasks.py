@@ -15,7 +15,7 @@ from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, genera
 from sqlalchemy import Engine
 
 from db.models import Analysis, AnalysisState, AuditEvent, Delivery, DeliveryState, Output, Study
-from db.session import transaction
+from db.session import open_engine, transaction, upgrade
 from lungnode.phantom import phantom_study
 from lungnode.pulse import file_of, what_is_wrong
 from lungnode.queue import ANALYSE_TASK, DELIVER_TASK, open_queue, wake
@@ -148,7 +148,9 @@ def test_a_worker_that_starts_before_the_tables_are_made_waits_for_them(tmp_path
         wait_for(lambda: log.exists() and "are not those of this version" in log.read_text())
         assert what_is_wrong(file, ready=True) == "waits: the database, or its tables"
 
-        new_sqlite(settings.database).dispose()
+        engine = open_engine(settings.database)
+        upgrade(engine)
+        engine.dispose()
 
         wait_for(lambda: not what_is_wrong(file, ready=True), what="the worker")
         assert stop(worker) == 0
