@@ -102,11 +102,20 @@ def verify(engine: Engine, head: str = "") -> Verdict:
             break
         last_id = batches[-1].id
     with transaction(engine) as session:
-        unchained = select(func.count()).where(AuditEvent.batch_id.is_(None))
-        verdict.unchained = session.scalar(unchained) or 0
+        verdict.unchained = _waiting(session)
     if verdict.is_head_known is False:
         verdict.problems.append(f"No batch has the head {head}: the trail was cut or written anew.")
     return verdict
+
+
+def state(session: Session) -> tuple[AuditBatch | None, int]:
+    """Return the last batch, and how many events wait for the next one."""
+    last = select(AuditBatch).order_by(AuditBatch.id.desc()).limit(1)
+    return session.scalar(last), _waiting(session)
+
+
+def _waiting(session: Session) -> int:
+    return session.scalar(select(func.count()).where(AuditEvent.batch_id.is_(None))) or 0
 
 
 def _faults(session: Session, batch: AuditBatch, previous: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Engine, select
 from sqlalchemy.orm import Session
@@ -50,6 +50,20 @@ def last_of(session: Session, action: str, subject: str) -> AuditEvent | None:
     """Return the last event of an action that was done to something."""
     wanted = Wanted(action=action, subject=subject)
     return next(iter(newest(session, wanted, 1)), None)
+
+
+def record_of(row: AuditEvent) -> dict[str, Any]:
+    """Return an event as JSON, without its message."""
+    return {
+        "id": row.id,
+        "at": row.at.isoformat(),
+        "actor": row.actor,
+        "action": row.action,
+        "subject": row.subject,
+        "outcome": row.outcome,
+        "details": row.details,
+        "batch": row.batch_id,
+    }
 
 
 def everything(engine: Engine, wanted: Wanted) -> Iterator[AuditEvent]:

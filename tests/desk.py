@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Analysis, Delivery, Feedback, Label, Study
 from db.session import open_engine, transaction, upgrade
-from tests.browsing import DESKTOP, Tab, chromium, tab
+from tests.browsing import DESKTOP, PHONE, Tab, chromium, tab
 from tests.web import Web, serving
 
 MODEL: Final = "lungnode-resnet50 20261124.005222"
@@ -27,6 +27,7 @@ class Desk:
     base: str
     browser: Browser
     admin: Tab
+    phone: Tab  # the same, on a telephone
 
     @contextmanager
     def signed_in(self, role: str, size: tuple[int, int] = DESKTOP, *, dark: bool = False) -> Iterator[Tab]:
@@ -43,8 +44,13 @@ def desk(folder: Path, **settings: Any) -> Iterator[Desk]:
     upgrade(engine)
     web = Web(engine, folder, settings)
     web.clock.now = datetime.now(UTC)
-    with serving(web.app) as base, chromium() as browser, tab(browser, base) as page:
-        yield Desk(web, base, browser, page.sign_in("admin"))
+    with (
+        serving(web.app) as base,
+        chromium() as browser,
+        tab(browser, base) as page,
+        tab(browser, base, size=PHONE, touch=True) as phone,
+    ):
+        yield Desk(web, base, browser, page.sign_in("admin"), phone.sign_in("admin"))
     engine.dispose()
 
 

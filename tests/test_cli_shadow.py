@@ -122,7 +122,7 @@ def test_a_study_counts_once_and_only_beside_the_model_that_is_active_now(
     assert found["changed"] == []
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # the command leaves its engine open
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)  # the command leaves its engine open
 @pytest.mark.usefixtures("model")
 def test_the_probabilities_are_drawn(engine: Engine, tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, database_url=engine.url.render_as_string(hide_password=False))

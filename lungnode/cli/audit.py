@@ -14,7 +14,6 @@ from lungnode.cli.study_views import wide_console
 if TYPE_CHECKING:
     from db.audit_chain import Verdict
     from db.audit_trail import Wanted
-    from db.models import AuditEvent
 
 audit = typer.Typer(help="Who did what, and whether the trail is whole.", no_args_is_help=True)
 
@@ -46,7 +45,7 @@ def list_(  # noqa: PLR0913, PLR0917 - one parameter an option
     as_json: AsJson = False,
 ) -> None:
     """List events, the newest first; reading the trail is an event as well."""
-    from db.audit_trail import newest  # noqa: PLC0415 - when called
+    from db.audit_trail import newest, record_of  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
 
     wanted = _wanted(since, until, action, actor, subject, failed)
@@ -71,7 +70,7 @@ def export(  # noqa: PLR0913, PLR0917 - one parameter an option
     failed: Failed = False,
 ) -> None:
     """Write events with their PS3.15 messages to a file, the oldest first."""
-    from db.audit_trail import everything  # noqa: PLC0415 - when called
+    from db.audit_trail import everything, record_of  # noqa: PLC0415 - when called
     from db.session import transaction  # noqa: PLC0415 - when called
 
     wanted, count = _wanted(since, until, action, actor, subject, failed), 0
@@ -102,20 +101,6 @@ def verify(
         _tell(verdict)
     if verdict.problems:
         raise typer.Exit(1)
-
-
-def record_of(row: "AuditEvent") -> dict[str, Any]:
-    """Return an event as JSON, without its message."""
-    return {
-        "id": row.id,
-        "at": row.at.isoformat(),
-        "actor": row.actor,
-        "action": row.action,
-        "subject": row.subject,
-        "outcome": row.outcome,
-        "details": row.details,
-        "batch": row.batch_id,
-    }
 
 
 def _wanted(

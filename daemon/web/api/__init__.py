@@ -4,12 +4,14 @@ from typing import Final
 
 from daemon.web.api import (
     accounts,
+    audit,
     deliveries,
     destinations,
     feedback,
     models,
     openapi,
     outputs,
+    own_account,
     results,
     studies,
     uploads,
@@ -26,4 +28,6 @@ API: Final = (
     destinations.api,
     models.api,
     accounts.api,
+    own_account.api,
+    audit.api,
 )

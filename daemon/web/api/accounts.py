@@ -1,25 +1,22 @@
-"""REST: accounts, tokens and the audit, for administrators."""
+"""REST: accounts and tokens, for administrators."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Path
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from daemon.web.access import Administrator
-from daemon.web.api.common import Document, Given, Moment, Number, Paged, Text, link_next, router
+from daemon.web.api.common import Document, Given, Number, router
 from daemon.web.api.routing import NO_STORE
 from daemon.web.audited import writing
 from daemon.web.node import Node
 from daemon.web.passwords import LONGEST, SHORTEST, hash_password
 from daemon.web.permissions import Permission, permissions_of
 from db import accounts, audit
-from db.audit_trail import Wanted
-from db.listings import page_of_events
 from db.models import Account, ApiToken, Role
 from db.session import reading
 from lungnode.errors import UnusableError
@@ -108,25 +105,6 @@ class TokenSecret(TokenDocument):
     secret: str
 
 
-class EventDocument(Document):
-    """Who did what."""
-
-    id: int
-    at: datetime
-    actor: str
-    action: str
-    subject: str
-    outcome: int
-    details: dict[str, Any]
-
-
-class EventList(BaseModel):
-    """A page of events."""
-
-    events: list[EventDocument]
-    next: str
-
-
 @api.get("/accounts")
 def list_accounts(node: Node, _caller: Administrator) -> AccountList:
     """List who may sign in."""
@@ -207,30 +185,6 @@ def revoke(number: Number, node: Node, caller: Administrator) -> None:
             raise HTTPException(404, f"There is no token {number}.")
         token = accounts.revoke_token(session, number, now)
         audit.record(session, "token revoked", token.account.name, now, token=number)
-
-
-@api.get("/audit")
-def events(  # noqa: PLR0913, PLR0917 - one parameter a dependency
-    request: Request,
-    response: Response,
-    node: Node,
-    caller: Administrator,
-    page: Paged,
-    since: Moment | None = None,
-    until: Moment | None = None,
-    action: Text = "",
-    actor: Text = "",
-    subject: Text = "",
-    failed: Annotated[bool, Query(description="only those that did not succeed")] = False,
-) -> EventList:
-    """List what is in the audit trail, the newest first."""
-    wanted = Wanted(since, until, action, actor, subject, failed)
-    with reading(node.engine) as session:
-        found = page_of_events(session, wanted, page)
-    with writing(node, caller) as session:
-        audit.record(session, "audit trail read", "audit", node.clock())
-    rows = [EventDocument.model_validate(row) for row in found.rows]
-    return EventList(events=rows, next=link_next(request, response, found))
 
 
 def _account(session: Session, name: str) -> Account:
