@@ -17,6 +17,7 @@ from db.erasure import delete_study
 from db.models import CommitmentRequest, Instance
 from db.queries import get_study
 from db.session import transaction
+from lungnode.cli._erasure import erase
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
 from lungnode.store import open_archive
@@ -26,6 +27,7 @@ from tests.spooling import NOON, STUDY, ClerkNode, ct, slices
 from tests.stores import ObjectServer
 
 COUNT = 4
+OTHER = "1.2.840.99999.2"
 
 
 @pytest.fixture
@@ -202,6 +204,17 @@ def test_an_instance_that_comes_again_while_its_study_is_deleted_waits_until_tha
     assert stored(node) == {}
     node.clerk.round()
     assert (stored(node), len(named(node))) == (named(node), 1)
+
+
+def test_a_study_that_is_deleted_for_good_leaves_no_object_and_no_copy(node: ClerkNode) -> None:
+    settle(node)
+    settle(node, OTHER)
+
+    erase(node.settings, node.engine, STUDY, node.clock(), force=False)
+
+    assert set(node.studies()) == {OTHER}
+    assert (stored(node), len(named(node))) == (named(node), 3)
+    assert [path.name for path in (node.settings.cache / "archive").glob("[0-9]*")] == [OTHER]
 
 
 def test_the_index_is_restored_from_the_objects_alone(node: ClerkNode, empty: Engine) -> None:

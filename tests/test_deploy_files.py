@@ -159,9 +159,13 @@ def rendered(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def everything(tmp_path: Path) -> Path:
-    """An overlay of somebody's own: the base, GPUs, and KEDA."""
-    where = {name: os.path.relpath(DEPLOY / "kubernetes" / name, tmp_path) for name in ("gpu", "keda")}
-    overlay = {"resources": [where["gpu"]], "components": [where["keda"]], "namespace": "lungnode"}
+    """An overlay of somebody's own: the base, GPUs, KEDA, and an object store."""
+    where = {name: os.path.relpath(DEPLOY / "kubernetes" / name, tmp_path) for name in ("gpu", "keda", "s3")}
+    overlay = {
+        "resources": [where["gpu"]],
+        "components": [where["keda"], where["s3"]],
+        "namespace": "lungnode",
+    }
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     return tmp_path
 
@@ -191,6 +195,17 @@ def test_every_pod_is_confined_and_looked_after(everything: Path) -> None:
             assert {"startupProbe", "livenessProbe"} <= set(container)
             assert container["args"][0] in COMMANDS
             assert container["image"].startswith("registry.example.org/lungnode:")
+
+
+@needs_kubectl
+def test_with_an_object_store_whoever_reads_it_has_a_disk_for_copies(everything: Path) -> None:
+    readers = [each for each in rendered(everything) if each["kind"] == "Deployment"]
+
+    assert len(readers) > 3
+    for reader in readers:
+        (container,) = reader["spec"]["template"]["spec"]["containers"]
+        copies = {each["mountPath"] for each in container["volumeMounts"] if each["name"] == "copies"}
+        assert copies == {"/data/cache/archive", "/data/cache/outputs"}
 
 
 @needs_kubectl

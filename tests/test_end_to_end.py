@@ -1,7 +1,8 @@
 """The node as an operator runs it: `lungnode up`, DCMTK's storescu as the scanner, Orthanc as the PACS.
 
-The tests share one node, for its start takes seconds, and run in their order. The slices of one study come by
-one association each, with pauses, while all the others run: see `slow_study`.
+The tests share one node, for its start takes seconds, and run in their order: once on what one machine has by
+itself, once on PostgreSQL, Redis and an object store. The slices of one study come by one association each,
+with pauses, while all the others run: see `slow_study`.
 """
 
 import json
@@ -12,20 +13,27 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import httpx
 import pytest
 from pydicom import dcmread
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
-from db.models import Analysis, AnalysisState, DeliveryState, Study
+from db.accounts import Grant, add_account, add_token
+from db.models import Analysis, AnalysisState, DeliveryState, Role, Study
 from db.queries import get_study, list_instances
 from db.session import open_engine, transaction
 from lungnode.phantom import PhantomStudy, phantom_study
 from tests.nodes import children, command, lungnode, stop, variables, wait_for
 from tests.orthanc import Orthanc, free_port, running_orthanc
+from tests.platforms import ONE_MACHINE, SERVICES, Platform, platform_named
 
 pytestmark = pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is absent: apt install dcmtk")
 
@@ -85,6 +93,17 @@ class Node:
     engine: Engine
     orthanc: Orthanc
     down: int  # port of the destination where nobody listens
+    platform: Platform
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of its programs."""
+        return variables(self.platform.settings)
+
+    @property
+    def broker(self) -> int:
+        """Process ID of its broker."""
+        return self.platform.redis.pid if self.platform.redis else self.child("valkey-server")
 
     def send(self, paths: Sequence[Path], calling: str = "STORESCU") -> None:
         """Send files over one association, as a scanner would."""
@@ -121,14 +140,25 @@ _ARRIVED = {DeliveryState.STORED, DeliveryState.COMMITTED}
 _NODELAY = os.environ | {"TCP_NODELAY": "1"}
 
 
+@pytest.fixture(scope="module", params=[ONE_MACHINE, SERVICES])
+def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
+    if request.param == SERVICES and shutil.which("redis-server") is None:
+        pytest.skip("Redis is absent: apt install redis-server")
+    get = request.getfixturevalue
+    with platform_named(
+        request.param, lambda: get("postgresql"), lambda: get("object_server_process")
+    ) as platform:
+        yield platform
+
+
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+def orthanc(tmp_path_factory: pytest.TempPathFactory, platform: Platform) -> Iterator[Orthanc]:  # noqa: ARG001 - empty on each
     with running_orthanc(tmp_path_factory.mktemp("orthanc")) as orthanc:
         yield orthanc
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Iterator[Node]:
+def node(tmp_path_factory: pytest.TempPathFactory, platform: Platform, orthanc: Orthanc) -> Iterator[Node]:
     folder = tmp_path_factory.mktemp("node")
     data, port, down = folder / "data", free_port(), free_port()
     data.mkdir()
@@ -136,10 +166,11 @@ def node(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Iterator
         SETTINGS.format(receiver=port, orthanc=orthanc.dicom_port, down=down)
     )
     options = ("up", "--config", str(folder / "lungnode.toml"))
-    with lungnode(data, *options, log=folder / "log") as process:
-        wait_for((data / "receiver.json").exists, what="the receiver")
-        engine = open_engine(f"sqlite:///{data / 'lungnode.sqlite3'}")
-        yield Node(data, port, process, engine, orthanc, down)
+    environment = platform.settings | {"LUNGNODE_WEB__ENABLED": "true"}
+    with lungnode(data, *options, environment=environment, log=folder / "log") as process:
+        wait_for((data / "receiver.json").exists, limit_s=60, what="the receiver")
+        engine = open_engine(platform.database_of(data))
+        yield Node(data, port, process, engine, orthanc, down, platform)
         engine.dispose()
 
 
@@ -188,6 +219,41 @@ def test_a_real_study_comes_back_as_report_and_heatmaps_of_the_same_study(
     )
     assert "Comprehensive 3D SR" in dump.stdout
     assert "E:" not in dump.stderr
+
+
+def test_what_was_sent_is_read_back_over_dicomweb_as_it_was_received(
+    node: Node, phantom: Callable[[int], PhantomStudy]
+) -> None:
+    study = phantom(9)
+    node.send(study.paths)
+    node.delivered(study.study_instance_uid)
+    token = granted(node.engine)
+    port = json.loads(wait_for((node.data / "web.json").read_text, what="the web"))["port"]
+    headers = {"Authorization": f"Bearer {token}", "Accept": "application/dicom; transfer-syntax=*"}
+
+    with transaction(node.engine) as session:
+        rows = {row.sop_instance_uid: row for row in list_instances(session, _study(session, study))}
+    assert len(rows) == SLICES
+    for path in study.paths:
+        sent = dcmread(path)
+        row = rows[str(sent.SOPInstanceUID)]
+        series = f"studies/{sent.StudyInstanceUID}/series/{sent.SeriesInstanceUID}"
+        at = f"http://127.0.0.1:{port}/dicomweb/{series}/instances/{sent.SOPInstanceUID}"
+        came = httpx.get(at, headers=headers, timeout=30).content
+        assert sha256(came).hexdigest() == row.digest
+        assert dcmread(BytesIO(came)).PixelData == sent.PixelData
+
+
+def _study(session: Session, study: PhantomStudy) -> Study:
+    return get_study(session, study.study_instance_uid)
+
+
+def granted(engine: Engine) -> str:
+    """Make an account that may read studies, and return its token."""
+    now = datetime.now(UTC)
+    with transaction(engine) as session:
+        account = add_account(session, "viewer", Role.VIEWER, "", now)
+        return add_token(session, account, Grant("test", ("view",), now + timedelta(days=1)), now)[0]
 
 
 def test_a_study_sent_three_times_at_once_and_again_is_analysed_once(
@@ -267,7 +333,10 @@ def test_a_destination_that_is_down_holds_up_nobody_and_gets_its_report_when_it_
 
 def _tried(node: Node, study_instance_uid: str) -> dict[str, Any] | None:
     done = subprocess.run(
-        command(node.data, "deliveries", "list", "--json"), env=variables(), capture_output=True, check=True
+        command(node.data, "deliveries", "list", "--json"),
+        env=node.variables,
+        capture_output=True,
+        check=True,
     )
     for each in json.loads(done.stdout)["deliveries"]:
         wanted = (each["study_instance_uid"], each["destination"]) == (study_instance_uid, "DOWN")
@@ -280,13 +349,17 @@ def test_receiver_clerk_and_broker_are_killed_and_nothing_is_lost(
     node: Node, phantom: Callable[[int], PhantomStudy]
 ) -> None:
     study = phantom(5)
-    killed = {words: node.child(words) for words in ("lungnode receive", "lungnode clerk", "valkey-server")}
+    killed = {words: node.child(words) for words in ("lungnode receive", "lungnode clerk")}
+    broker = node.broker
 
     node.send(study.paths)
-    for pid in killed.values():
+    for pid in (*killed.values(), broker):
         os.kill(pid, signal.SIGKILL)
+    if node.platform.redis:
+        node.platform.redis.start_again()
     node.delivered(study.study_instance_uid)
 
+    assert node.broker != broker
     assert all(node.child(words) != pid for words, pid in killed.items())
 
 
@@ -350,7 +423,7 @@ def test_no_patient_reaches_the_log(node: Node) -> None:
 
 def test_a_second_node_on_the_same_folder_is_refused_with_a_sentence(node: Node) -> None:
     done = subprocess.run(
-        command(node.data, "up"), env=variables(), capture_output=True, text=True, timeout=60, check=False
+        command(node.data, "up"), env=node.variables, capture_output=True, text=True, timeout=60, check=False
     )
 
     assert done.returncode == 1
@@ -364,7 +437,7 @@ def test_check_finds_a_running_node_in_order_but_for_the_destination_that_is_dow
     config = str(node.data.parent / "lungnode.toml")
     done = subprocess.run(
         command(node.data, "check", "--json", "--config", config),
-        env=variables(),
+        env=node.variables,
         capture_output=True,
         check=False,
     )
