@@ -19,6 +19,10 @@ _TALKATIVE: Final = (
     "dicomweb_client",
     "urllib3",
     "hl7apy",
+    "aiobotocore",
+    "botocore",
+    "fsspec",
+    "s3fs",
 )
 _REPEATED: Final = ("pynetdicom",)  # we tell each failure of an association ourselves, in one line
 # Their warnings quote the value that is wrong, which may be a name.

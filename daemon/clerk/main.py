@@ -103,7 +103,10 @@ class Clerk:
         while waiting and not self._stop.is_set():
             self.pulse.beat()
             batch, waiting = waiting[:BATCH], waiting[BATCH:]
-            waiting = [*self._indexer.index(batch, now).left, *waiting]
+            left = self._indexer.index(batch, now).left
+            waiting = [*left, *waiting]
+            if len(left) == len(batch):  # another clerk is at the same files, or their study is being deleted
+                self._stop.wait(self._settings.clerk.poll_s)
 
     def _mirror(self, associations: Iterable[Association], now: datetime) -> None:
         """Let the clerks of all hosts see our associations, as open until their files are indexed."""

@@ -89,7 +89,8 @@ class ObjectStore:
     def present(self, paths: Sequence[str]) -> set[str]:
         """Look once at each study, and whether it is on its way out."""
         studies = {_study(path) for path in paths}
-        there = self._listed(studies - {each.name for each in self.trash()})
+        leaving = {_study_of_note(note) for note, _ in self._bucket.keys(f"{self._prefix}{TRASH}/")}
+        there = self._listed(studies - leaving)
         return {path for path in paths if path in there}
 
     def path_for(self, folder: str, stem: str, digest: str) -> str:
@@ -221,7 +222,7 @@ class ObjectTrash:
     @property
     def name(self) -> str:
         """The study."""
-        return PurePosixPath(self.note).name.rpartition(".")[0]
+        return _study_of_note(self.note)
 
     def paths(self) -> list[str]:
         """Return what is to be deleted."""
@@ -261,6 +262,10 @@ def _each(work: Any, items: Iterable[Any]) -> list[Any]:
         return [work(item) for item in todo]
     with ThreadPoolExecutor(THREADS, "store") as pool:
         return list(pool.map(work, todo))
+
+
+def _study_of_note(note: str) -> str:
+    return PurePosixPath(note).name.rpartition(".")[0]
 
 
 def _study(path: str) -> str:
