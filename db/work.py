@@ -205,7 +205,9 @@ def claim_next(
 ) -> Claim | None:
     """Claim the most urgent row that the statement finds and nobody else is about to claim, if any."""
     owner, until = new_owner(), now + timedelta(seconds=lease_s)
-    row_id = session.scalar(statement, {"now": now, "owner": owner, "until": until})
+    session.flush()
+    # Not by the session, which would look for objects to change in its memory: half of the time of a claim.
+    row_id = session.connection().scalar(statement, {"now": now, "owner": owner, "until": until})
     return None if row_id is None else Claim(work, row_id, owner)
 
 
