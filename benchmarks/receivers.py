@@ -41,8 +41,7 @@ class Receiver:
 
     def cpu_s(self) -> float:
         """CPU seconds that its processes used so far, those that ended included."""
-        ticks = sum(_ticks(pid) for pid in _tree(self.pid))
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return tree_cpu_s(self.pid)
 
     def peak_memory_mb(self) -> float:
         """The largest peak among its processes."""
@@ -164,6 +163,11 @@ def _tree(pid: int) -> list[int]:
         children = Path(f"/proc/{parent}/task").glob("*/children")
         found += [int(child) for listing in children for child in _read(listing).split()]
     return found
+
+
+def tree_cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process and those below it used so far, those that ended included."""
+    return sum(_ticks(each) for each in _tree(pid)) / os.sysconf("SC_CLK_TCK")
 
 
 def _ticks(pid: int) -> int:
