@@ -17,8 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from daemon.receiver.commitment import MOST_BYTES
 from lungnode.commitment import Commitment, Reference
-from tests.dicom_wire import CT_IMAGE_STORAGE, Peer, associate_request, command, pdu, pdv, store_message
+from tests.dicom_wire import (
+    CT_IMAGE_STORAGE,
+    Peer,
+    associate_request,
+    command,
+    commitment_command,
+    pdu,
+    pdv,
+    store_message,
+)
 from tests.hostile import proxied
 from tests.hostile.attack import attack
 from tests.hostile.grammar import CONTEXTS, commitment_request
@@ -45,6 +55,12 @@ _RESTRICTED: Final = {
     "idle_s": 1,
     "artim_s": 1,
 }
+_UNTAKEN: Final = (  # requests for commitment without a data set, and with one that is too long
+    pdu(4, pdv(7, 3, commitment_command(0x0130, data_set_type=0x0101))),
+    pdu(4, pdv(7, 3, commitment_command(0x0130)))
+    + pdu(4, pdv(7, 0, bytes(100_000))) * (MOST_BYTES // 100_000)
+    + pdu(4, pdv(7, 2, bytes(100_000))),
+)
 _PROXIED: Final = {"proxies": ["127.0.0.0/8"], "networks": ["198.51.100.0/24", "2001:db8::/32"], "artim_s": 1}
 
 
@@ -146,6 +162,9 @@ def _strict(receiver: RunningReceiver, context: ssl.SSLContext) -> None:
         while "are open already" not in receiver.log_text():
             stack.enter_context(receiver.connect())
     with _seated(receiver) as peer:
+        for request in _UNTAKEN:
+            peer.send(request)
+            peer.read_status()
         peer.send(commitment_request(chance_of(0, 0)))
         peer.read_status()
         found = Commitment("1.2.3.4.5", (Reference(CT_IMAGE_STORAGE, "1.2.3.4"),))

@@ -17,7 +17,7 @@ from tests.hostile.mutation import chance_of, damage
 from tests.receiving import PROGRAM, RunningReceiver, running_receiver
 
 _ASSOCIATE_AC: Final = 2
-_EVERY_BROKEN: Final = 10
+_EVERY_BROKEN: Final = 7
 _PLAIN: Final = associate_request()  # which is a good one, and without TLS
 
 
