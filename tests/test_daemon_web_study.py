@@ -167,6 +167,20 @@ def _made(path: Path) -> Path:
     return path
 
 
+def test_another_series_is_shown_when_it_is_asked_for(web: Web) -> None:
+    add(web, "1.2.5", 2)
+    with transaction(web.engine) as session:
+        study = session.query(Study).filter_by(study_instance_uid="1.2.5").one()
+        other = instance("1.2.5", 9)
+        other.series_instance_uid = "1.2.5.2"
+        study.instances.append(other)
+    browser = web.browser("viewer")
+
+    assert "/series/1.2.5.1/instances/" in browser.get("/studies/1.2.5").text
+    assert "/series/1.2.5.2/instances/" in browser.get("/studies/1.2.5?series=1.2.5.2").text
+    assert "/series/1.2.5.1/instances/" in browser.get("/studies/1.2.5?series=none").text
+
+
 def test_a_revision_that_never_was_is_not_found(web: Web) -> None:
     browser = web.browser("viewer")
 

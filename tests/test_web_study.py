@@ -217,6 +217,26 @@ def test_a_refused_delivery_tells_why_and_is_sent_again(opened: Opened, page: Ta
     assert page.wrong == []
 
 
+def test_a_study_that_is_analysed_again_shows_its_new_revision_by_itself(opened: Opened, page: Tab) -> None:
+    node, _, address = opened
+    page.page.get_by_role("button", name="Analyse again").click()
+    page.page.get_by_role("dialog").get_by_role("button", name="Analyse again").click()
+    expect(page.page.locator("#viewer")).to_have_attribute("data-heatmaps", "")
+    expect(page.page.locator("#verdict")).to_contain_text("Revision 1 said positive")
+    node.work()
+    page.page.evaluate(
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )  # as who comes back to the page
+
+    expect(page.page.locator("#viewer")).to_have_attribute(
+        "data-heatmaps", f"{address}/revisions/2/heatmaps/"
+    )
+    expect(page.page.locator("#history tbody tr")).to_have_count(2)
+    page.open(f"{address}?revision=1")
+    expect(page.page.locator("main")).to_contain_text("This is revision 1; a later one counts.")
+    page.check()
+
+
 def test_a_study_without_a_verdict_says_why_and_shows_harmful_names_as_they_are_written(
     opened: Opened, signed_in: Tab
 ) -> None:

@@ -73,6 +73,8 @@ def _values(
         "analysis": analysis,
         "analyses": analyses[::-1],
         "revisions": {each.id: each.revision for each in analyses},
+        # What holds until a later revision has its result.
+        "before": next((each for each in analyses[::-1] if each.verdict and each is not analysis), None),
         "is_last": analysis is None or analysis is analyses[-1],
         "series": series,
         "pictures": pictures,

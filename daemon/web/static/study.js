@@ -25,6 +25,7 @@ text?.addEventListener("toggle", async () => {
 });
 
 const form = document.getElementById("feedback");
+const remark = form?.elements.remark;
 if (form) {
   const instead = form.querySelector(".instead");
   const follow = () => {
@@ -38,7 +39,10 @@ if (form) {
     instead.querySelector("select").disabled = !differs;
   };
   form.addEventListener("change", follow);
-  form.addEventListener("sent", () => (form.querySelector("button.main").textContent = "Replace what I said"));
+  form.addEventListener("sent", () => {
+    form.querySelector("button.main").textContent = "Replace what I said";
+    remark.defaultValue = remark.value;
+  });
   follow();
 }
 
@@ -47,7 +51,7 @@ const shown = document.querySelector("[data-result]").dataset.result;
 document.getElementById("verdict").addEventListener("renewed", () => {
   const now = document.querySelector("[data-result]").dataset.result;
   if (now === shown) return;
-  const isTyping = document.activeElement?.matches("textarea, select, input") || form?.elements.remark.value;
+  const isTyping = document.activeElement?.matches("textarea, select, input") || remark?.value !== remark?.defaultValue;
   if (isTyping) document.getElementById("newer").hidden = false;
   else location.reload();
 });
