@@ -7,7 +7,7 @@ whether programs live from their signs of life. So no other program needs a port
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
@@ -29,6 +29,7 @@ from daemon.web.node import Node, WebNode
 from daemon.web.permissions import Permission
 from daemon.web.programs import Program, programs
 from db.alerts import open_alerts
+from db.models import AnalysisState, DeliveryState, StudyState, UploadState
 from db.numbers import Numbers, agreement, finished_analyses, finished_deliveries, read_numbers
 from db.session import reading
 
@@ -132,7 +133,7 @@ class _Now(Collector):
         with reading(self._node.engine) as session:
             numbers, agreed = read_numbers(session, now), agreement(session)
             wrong = {alert.name for alert in open_alerts(session)}
-        yield from _of_numbers(numbers)
+        yield from _of_numbers(numbers, [each.name for each in self._node.settings.destinations])
         yield _family(
             "lungnode_labels",
             "labelled studies, by what model and label say",
@@ -147,16 +148,17 @@ class _Now(Collector):
         yield from _of_programs(programs(self._node.settings.data))
 
 
-def _of_numbers(numbers: Numbers) -> Iterator[Any]:
-    for name, told, counts in (
-        ("lungnode_studies", "studies", numbers.studies),
-        ("lungnode_analyses", "analyses", numbers.analyses),
-        ("lungnode_uploads", "uploads", numbers.uploads),
+def _of_numbers(numbers: Numbers, destinations: Sequence[str]) -> Iterator[Any]:
+    # Zeros are told: of a number that is there for the first time, Prometheus knows no increase.
+    for name, told, states, counts in (
+        ("lungnode_studies", "studies", StudyState, numbers.studies),
+        ("lungnode_analyses", "analyses", AnalysisState, numbers.analyses),
+        ("lungnode_uploads", "uploads", UploadState, numbers.uploads),
     ):
-        yield _family(
-            name, f"{told} by state", ("state",), {(state,): count for state, count in counts.items()}
-        )
-    yield _family("lungnode_deliveries", "deliveries", ("destination", "state"), numbers.deliveries)
+        all_counts = {(state.value,): 0 for state in states} | {(state,): n for state, n in counts.items()}
+        yield _family(name, f"{told} by state", ("state",), all_counts)
+    zeros = {(name, state.value): 0 for name in destinations for state in DeliveryState}
+    yield _family("lungnode_deliveries", "deliveries", ("destination", "state"), zeros | numbers.deliveries)
     yield GaugeMetricFamily(
         "lungnode_quarantined_files", "files that cannot be indexed", numbers.quarantined_files
     )
