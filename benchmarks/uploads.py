@@ -31,6 +31,7 @@ from tests.nodes import command, lungnode, variables, wait_for
 
 SLICES: Final = 300
 ROUNDS: Final = 10
+PAUSE_S: Final = 1.0  # between uploads beside analyses, which go on in it
 BARS_S: Final = {"JPEG, idle": 1.0, "JPEG, beside analyses": 2.0, f"zip of {SLICES} slices": 10.0}
 SETTINGS: Final = {
     "LUNGNODE_WEB__ENABLED": "true",
@@ -160,8 +161,10 @@ def main() -> None:
             good = report("JPEG, idle", [upload(client, "a.jpg", picture) for _ in range(ROUNDS)])
             good &= report(f"zip of {SLICES} slices", [upload(client, "s.zip", archive) for _ in range(3)])
             with analyses(client, folder / "data", slices, folder / "sent") as ended:
-                before = ended()
-                busy = [upload(client, "b.jpg", picture) for _ in range(ROUNDS)]
+                before, busy = ended(), []
+                for _ in range(ROUNDS):
+                    busy.append(upload(client, "b.jpg", picture))
+                    time.sleep(PAUSE_S)
                 good &= report("JPEG, beside analyses", busy)
                 print(f"{ended() - before} studies were analysed meanwhile")
     sys.exit(0 if good else 1)

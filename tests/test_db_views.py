@@ -1,4 +1,6 @@
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,30 @@ def test_a_reading_role_sees_the_views_and_no_table_and_keeps_that_over_an_upgra
             make_views(connection, drop_views(connection))
     with engine.begin() as connection:
         connection.execute(text("DROP OWNED BY reporting; DROP ROLE reporting"))
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="psql is absent: apt install postgresql-client")
+def test_the_reading_role_has_the_ten_answers_in_psql(filled: Engine) -> None:
+    if filled.dialect.name != "postgresql":
+        pytest.skip("psql speaks to PostgreSQL")
+    with filled.begin() as connection:
+        connection.execute(text("DROP ROLE IF EXISTS asking; CREATE ROLE asking LOGIN"))
+        grant(connection, "asking")
+    url = filled.url.set(drivername="postgresql", username="asking").render_as_string(hide_password=False)
+
+    def psql(query: str) -> "subprocess.CompletedProcess[str]":
+        command = ["psql", url, "--no-psqlrc", "--tuples-only", "--set=ON_ERROR_STOP=1", f"--command={query}"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    answers = {number: psql(query) for number, query in QUESTIONS}
+    table = psql("SELECT * FROM studies")
+    change = psql("DELETE FROM labels")
+
+    assert {number: done.stderr for number, done in answers.items() if done.returncode} == {}
+    assert [number for number, done in answers.items() if not done.stdout.strip()] == []
+    assert ("permission denied" in table.stderr, "permission denied" in change.stderr) == (True, True)
+    with filled.begin() as connection:
+        connection.execute(text("DROP OWNED BY asking; DROP ROLE asking"))
 
 
 def test_views_that_were_made_anew_follow_the_tables(engine: Engine) -> None:
