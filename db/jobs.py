@@ -30,7 +30,7 @@ def begin(session: Session, kind: str, subject: str, account: str, now: datetime
     return job
 
 
-def last_jobs(session: Session, kind: str, limit: int = 3) -> Sequence[Job]:
+def last_jobs(session: Session, kind: str, limit: int) -> Sequence[Job]:
     """Return the last jobs of a kind, the newest first."""
     return session.scalars(select(Job).where(Job.kind == kind).order_by(Job.id.desc()).limit(limit)).all()
 

@@ -1,11 +1,14 @@
 """What an X.509 certificate says: whose it is, and until when."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 
 from lungnode.errors import UnavailableError
+
+SOON: Final = timedelta(days=30)  # before its end a certificate should be renewed
 
 
 def bears(certificate: bytes, subject: str) -> bool:

@@ -306,3 +306,20 @@ def test_what_a_form_left_empty_is_not_in_the_address(web: Web) -> None:
 )
 def test_every_page_opens_on_a_node_that_has_done_nothing_yet(web: Web, path: str) -> None:
     assert web.browser("admin").get(path).status_code == 200
+
+
+def test_ones_password_is_changed_in_a_session_alone_and_guesses_are_counted(web: Web) -> None:
+    wanted = {"current": "not the right one", "new": "a long enough one"}
+    address, browser = "/api/v1/account/password", web.browser("reader", address="192.0.2.9")
+
+    token = web.program("reader", "view").put(address, json=wanted)
+    guesses = [browser.send("PUT", address, json=wanted).status_code for _ in range(7)]
+
+    assert (token.status_code, "not by a token" in token.json()["detail"]) == (403, True)
+    assert guesses[:5] + guesses[-1:] == [403] * 5 + [429]
+
+
+def test_a_destination_that_is_not_set_is_not_asked(web: Web) -> None:
+    answer = web.browser("admin").send("POST", "/api/v1/destinations/PACS/echo")
+
+    assert (answer.status_code, answer.json()["detail"]) == (404, "There is no destination PACS.")

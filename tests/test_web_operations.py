@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import pytest
 from playwright.sync_api import expect
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import
 
-from daemon.web.alerts.conditions import Wrong
+from daemon.web.alerts.conditions import Facts, Wrong
 from daemon.web.charts import nice
 from daemon.web.pages.attention import STEPS, concerns
+from daemon.web.pages.trouble import Known, all_trouble
 from db.models import Delivery
+from db.numbers import Numbers
 from db.session import reading
 from lungnode.pulse import Pulse, file_of
-from lungnode.settings import DicomDestination, ReceiverSettings
+from lungnode.settings import DicomDestination, ReceiverSettings, ReceiverTls, Settings, WebSettings
 from tests.browsing import DESKTOP, GUIDE_SIZE, PHONE, needs_chromium
+from tests.certificates import Authority
 from tests.desk import Desk, desk, fill_day
 from tests.query_peers import scripted_pacs
 
@@ -121,3 +125,23 @@ def test_a_viewer_neither_sees_nor_opens_it(opened: Desk) -> None:
     with opened.signed_in("viewer", GUIDE_SIZE) as page:
         assert page.page.get_by_role("link", name="Operations").count() == 0
         assert page.page.goto(f"{opened.base}/operations").status == 403  # type: ignore[union-attr]
+
+
+def test_a_certificate_that_ends_soon_or_cannot_be_read_needs_somebody(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    ours = Authority(tmp_path).sign(expires=now + timedelta(days=9, hours=1)).certificate
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    settings = Settings(
+        data=tmp_path,
+        receiver=ReceiverSettings(tls=ReceiverTls(certificate=ours, authorities=ours)),
+        web=WebSettings(certificate=broken, private_key=broken),
+    )
+    nothing = Facts(Numbers({}, {}, {}, {}, 0, 0, 0, 0), (), 10**12)
+
+    found = concerns(all_trouble(Known(nothing, (), has_destinations=True), settings, now))
+
+    assert [each.fact for each in found] == [
+        "The certificate of the receiver expires in 9 days.",
+        f"{broken} holds no certificate in PEM form.",
+    ]

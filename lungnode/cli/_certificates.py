@@ -1,17 +1,16 @@
 """The check of our own certificates: whether they can be used, and until when."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from lungnode.certificates import expires_at
+from lungnode.certificates import SOON, expires_at
 from lungnode.cli._check import Check, Status
 from lungnode.errors import UnavailableError
 from lungnode.settings import PeerTls, ReceiverTls, Settings
 from lungnode.tls import client_context, server_context
 
-SOON: Final = timedelta(days=30)
 _RENEW: Final = (
     "Renew it; the receiver reads the new files by itself, and every new association to a peer does."
 )

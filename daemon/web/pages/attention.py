@@ -53,6 +53,7 @@ STEPS: Final = MappingProxyType(
             "Destinations",
             "#destinations",
         ),
+        "certificate": Step("warn", "Renew it; peers refuse one that has expired."),
         "analyses wait": Step(
             "warn",
             "See whether an analysis worker is alive; another one shortens the queue.",

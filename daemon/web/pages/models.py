@@ -1,6 +1,7 @@
 """Page: the models that this node knows, how good they are, and whether the one in use still is."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter
@@ -17,12 +18,13 @@ from daemon.web.rendering import render
 from db.drift import labelled_scores, labelled_shadow_scores, said_by_readers, sample_results
 from db.jobs import last_jobs
 from db.known_models import known_models
-from db.models import ModelState, RegisteredModel, TestSet
+from db.models import Job, ModelState, RegisteredModel, TestSet
 from db.registry import active_model, label
 from db.session import reading
 from db.shadows import shadow_pairs
 
 router = APIRouter(include_in_schema=False)
+_NEWS = timedelta(days=1)
 _PAIRS = 1_000  # of the shadow and the model in use, the newest
 
 
@@ -30,14 +32,21 @@ _PAIRS = 1_000  # of the shadow and the model in use, the newest
 def show(request: Request, node: Node, caller: Viewer, weeks: int = SHORT) -> Response:
     """Show the page; one that only looks how far a promotion is gets that alone."""
     is_poll, weeks = POLL_HEADER in request.headers, weeks if weeks in PERIODS else SHORT
-    values: dict[str, Any] = {"is_poll": is_poll, "weeks": weeks, "jobs": []}
+    values: dict[str, Any] = {"is_poll": is_poll, "weeks": weeks, "job": None}
     with reading(node.engine) as session:
         if caller.may("operate"):
-            values["jobs"] = last_jobs(session, "promotion")
+            values["job"] = _last_promotion(session, node.clock())
         if not is_poll:
             models = [shown(each) for each in known_models(session, node.settings)]
             values |= _of_models(session, node, models) | _over_time(session, node, models[0], weeks)
     return render(request, "models.html", values)
+
+
+def _last_promotion(session: Session, now: datetime) -> Job | None:
+    """Return the last one while it is at work, and for a day afterwards."""
+    job = next(iter(last_jobs(session, "promotion", 1)), None)
+    is_old = job is not None and job.finished_at is not None and now - job.finished_at > _NEWS
+    return None if is_old else job
 
 
 def _of_models(session: Session, node: WebNode, models: Sequence[Shown]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Page: how the node is doing, and what needs somebody first."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,14 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from daemon.web.access import Operator
-from daemon.web.alerts.conditions import Facts, Wrong, what_is_wrong
+from daemon.web.alerts.conditions import Facts
 from daemon.web.api.destinations import ECHOED
+from daemon.web.audited import note_look
 from daemon.web.charts import Axes, bars, nice
 from daemon.web.disks import disks
-from daemon.web.node import Node, WebNode
+from daemon.web.node import Node
 from daemon.web.pages.attention import concerns
 from daemon.web.pages.stages import delivery_mark
-from daemon.web.programs import Program, programs
+from daemon.web.pages.trouble import Known, all_trouble
+from daemon.web.programs import programs
 from daemon.web.rendering import render
 from db.audit_trail import last_of
 from db.deliveries import ENDED_BADLY
@@ -51,7 +52,7 @@ class Place:
 
 
 @router.get("/operations", name="operations")
-def show(request: Request, node: Node, caller: Operator) -> Response:  # noqa: ARG001 - who may see it
+def show(request: Request, node: Node, caller: Operator) -> Response:
     """Show the page."""
     now, settings = node.clock(), node.settings
     with reading(node.engine) as session:
@@ -59,37 +60,28 @@ def show(request: Request, node: Node, caller: Operator) -> Response:  # noqa: A
         by_hour = ended_by_hour(session, now, HOURS)
         places = _places(session, settings, numbers, now)
         dead = page_of_deliveries(session, DeliveryFilter(ENDED_BADLY), Page(limit=_SHOWN))
-    found, known = disks(settings), programs(settings.data)
+    if dead.rows:
+        note_look(node, caller, "deliveries listed", "deliveries")
+    found, alive = disks(settings), programs(settings.data)
+    known = Known(
+        Facts(numbers, alive, min(disk.free for disk in found)),
+        [place.name for place in places if place.echo is not None and place.echo.outcome],
+        bool(settings.destinations),
+    )
     values: dict[str, Any] = {
         "numbers": numbers,
-        "programs": known,
+        "programs": alive,
         "disks": found,
         "limits": settings.receiver,
         "places": places,
         "dead": [(row, delivery_mark(row.state)) for row in dead.rows],
         "dead_count": sum(each.failed for each in places) or len(dead.rows),
         "is_cut": bool(dead.next),
-        "concerns": concerns(_wrong(node, numbers, known, places)),
+        "concerns": concerns(all_trouble(known, settings, now)),
         "throughput": throughput(by_hour),
         "by_hour": by_hour,
     }
     return render(request, "operations.html", values)
-
-
-def _wrong(node: WebNode, numbers: Numbers, known: list[Program], places: list[Place]) -> Iterator[Wrong]:
-    free = disks(node.settings)[-1].free
-    yield from what_is_wrong(Facts(numbers, known, free), node.settings)
-    for program in known:
-        if program.alive and not program.ready:
-            yield Wrong("program waits", program.name, f"{program.name} on {program.host} {program.waits}")
-    for place in places:
-        if place.echo is not None and place.echo.outcome:
-            yield Wrong("destination silent", place.name, f"{place.name} did not answer the last C-ECHO")
-    if not places:
-        yield Wrong("no destination", "settings", "No destination is set")
-    if numbers.quarantined_files:
-        told = f"{numbers.quarantined_files} files cannot be indexed and were set aside"
-        yield Wrong("files set aside", "quarantine", told)
 
 
 def _places(session: Session, settings: Settings, numbers: Numbers, now: datetime) -> list[Place]:

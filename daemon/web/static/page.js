@@ -6,3 +6,5 @@ import { showTimes } from "./times.js";
 showTimes(document);
 renewLiveParts();
 send();
+// On a phone the pages' names scroll; the one that is open is to be seen.
+document.querySelector("nav [aria-current=page]")?.scrollIntoView({ block: "nearest", inline: "center" });
