@@ -116,9 +116,15 @@ def _place(row: StudyRow, order: Order) -> str:
     return encode((getattr(row.study, _KEYS[order].key), row.study.id))
 
 
-def count_studies(session: Session, wanted: Search) -> int:
-    """Return how many studies are asked for."""
-    return session.scalar(select(func.count(Study.id)).where(*conditions(wanted))) or 0
+def count_studies(session: Session, wanted: Search, most: int | None = None) -> int:
+    """Return how many studies are asked for; `most` + 1 where there are more than `most`.
+
+    A bound keeps it from growing with the archive.
+    """
+    found = select(Study.id).where(*conditions(wanted))
+    if most is not None:
+        found = found.limit(most + 1)
+    return session.scalar(select(func.count()).select_from(found.subquery())) or 0
 
 
 def values_of(session: Session, column: InstrumentedAttribute[str]) -> list[str]:

@@ -286,3 +286,13 @@ def test_who_goes_back_to_the_beginning_sees_what_has_come_meanwhile(hospital: E
         seen = browse_studies(session, Search(), Step(before=place, limit=3))
 
     assert ([row.study.study_instance_uid for row in seen.rows], seen.before) == (["6", "5", "4"], "")
+
+
+def test_a_count_with_a_bound_stops_there(hospital: Engine) -> None:
+    with reading(hospital) as session:
+        every = count_studies(session, Search())
+        bounded = [
+            count_studies(session, Search(), most) for most in (every - 2, every - 1, every, every + 1)
+        ]
+
+    assert bounded == [every - 1, every, every, every]

@@ -22,6 +22,7 @@ from db.search import Order, Step, StudyRow, browse_studies, count_studies, valu
 from db.session import reading
 
 router = APIRouter(include_in_schema=False)
+MOST_COUNTED: Final = 1_000  # a page must not wait for the number of all studies of many years
 COMPLETENESS: Final = ("complete", "quiet", "incomplete")
 # What a parameter is called on the page.
 NAMES: Final = {
@@ -81,14 +82,15 @@ def show(  # noqa: PLR0913, PLR0917 - one parameter a dependency
     search, step = wanted.search(), Step(after, before, limit, not ascending)
     with reading(node.engine) as session:
         found = browse_studies(session, search, step, order)
-        count = count_studies(session, search)
+        count = count_studies(session, search, MOST_COUNTED)
         ids = [row.analysis.id for row in found.rows if row.analysis]
         sent = delivery_states(session, ids)
         sources, models = values_of(session, Study.calling_ae_title), values_of(session, Study.last_model)
     note_look(node, caller, "studies listed", "studies", filters=wanted.named())
     values = {
         "lines": [_line(row, sent) for row in found.rows],
-        "count": count,
+        "count": min(count, MOST_COUNTED),
+        "are_more": count > MOST_COUNTED,
         "headings": {name: _heading(address, name, of, order, ascending) for name, of, _ in SORTED},
         "filters": _filters(address, wanted),
         "asked": wanted,
