@@ -207,10 +207,11 @@ def _is_turned_away(receiver: RunningReceiver) -> bool:
 
 def _filling(receiver: RunningReceiver, _context: ssl.SSLContext) -> None:
     """The disk ends in the middle of instances, of requests, and of an association's folder."""
-    for number in range(40):
+    sizes = (400_000, 40_000, 4_000, 100)  # the smaller, the less is left
+    for number, size in enumerate(size for size in sizes for _ in range(25)):
         with receiver.connect() as peer:
             peer.associate(CONTEXTS)
-            peer.store(an_instance(number, size=400_000), maximum_length=16_384)
+            peer.store(an_instance(number, size=size), maximum_length=16_384)
             peer.send(commitment_request(chance_of(0, number)))
             peer.read_status()
             peer.release()
