@@ -169,16 +169,16 @@ def count(folder: Path) -> int:
     return sum(1 for _ in folder.rglob("*.dcm"))
 
 
-def test_kill_9_again_and_again_loses_and_doubles_nothing(clerk_node: ClerkNode, database_url: str) -> None:
+def test_kill_9_again_and_again_loses_and_doubles_nothing(clerk_node: ClerkNode) -> None:
     digests = spool_many(clerk_node, associations=30, each=20)
-    data = clerk_node.settings.data
+    data, url = clerk_node.settings.data, clerk_node.engine.url.render_as_string(hide_password=False)
 
     for wanted in (1, 250):
-        victim = start(data, database_url)
+        victim = start(data, url)
         wait_for(lambda wanted=wanted: count(data / "archive") >= wanted, f"{wanted} archived files")  # type: ignore[misc]
         victim.kill()
         victim.wait()
-    last = start(data, database_url)
+    last = start(data, url)
     wait_for(lambda: is_drained(clerk_node), "an empty spool")
     last.send_signal(signal.SIGTERM)
 
@@ -188,13 +188,13 @@ def test_kill_9_again_and_again_loses_and_doubles_nothing(clerk_node: ClerkNode,
     assert {row.digest for row in rows} == set(clerk_node.archived().values()) == digests
 
 
-def test_two_clerks_on_one_spool_insert_nothing_twice(clerk_node: ClerkNode, database_url: str) -> None:
+def test_two_clerks_on_one_spool_insert_nothing_twice(clerk_node: ClerkNode) -> None:
     digests = spool_many(clerk_node, associations=30, each=10)
     again = clerk_node.sender("b1").send(*slices(range(1, 101)))
     again.release()
-    data = clerk_node.settings.data
+    data, url = clerk_node.settings.data, clerk_node.engine.url.render_as_string(hide_password=False)
 
-    clerks = [start(data, database_url) for _ in range(2)]
+    clerks = [start(data, url) for _ in range(2)]
     log = data / "log"
     wait_for(lambda: log.read_bytes().count(b"the clerk is ready") == len(clerks), "both clerks")
     wait_for(lambda: is_drained(clerk_node), "an empty spool")

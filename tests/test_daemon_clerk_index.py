@@ -329,7 +329,7 @@ def test_no_analysis_is_queued_before_its_time(clerk_node: ClerkNode) -> None:
     assert clerk_node.rows(Analysis) == []
 
 
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
 def test_one_instance_that_the_database_refuses_does_not_stop_the_others(clerk_node: ClerkNode) -> None:
     refuse = """
         CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN

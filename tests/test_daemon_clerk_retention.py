@@ -391,8 +391,9 @@ def left(node: ClerkNode) -> int:
 
 
 def test_two_clerks_that_are_killed_while_they_delete_leave_nothing_undetected(
-    clerk_node: ClerkNode, database_url: str
+    clerk_node: ClerkNode,
 ) -> None:
+    url = clerk_node.engine.url.render_as_string(hide_password=False)
     count, kept = 50, f"{STUDY}.1007"
     for number in range(count):
         clerk_node.sender(f"a{number}").send(*slices(range(1, 4), f"{STUDY}.{1000 + number}")).release()
@@ -402,14 +403,14 @@ def test_two_clerks_that_are_killed_while_they_delete_leave_nothing_undetected(
         analyse(clerk_node, study)
     label(clerk_node, kept)
 
-    clerks = [clerk(clerk_node, database_url) for _ in range(2)]
+    clerks = [clerk(clerk_node, url) for _ in range(2)]
     wait_for(lambda: left(clerk_node) <= count - 10, "deletions")
     for each in clerks:
         each.send_signal(signal.SIGKILL)
         each.wait()
     log = clerk_node.settings.data / "log"
     before = log.read_bytes().count(b"the clerk is ready")
-    last = clerk(clerk_node, database_url)
+    last = clerk(clerk_node, url)
     wait_for(lambda: log.read_bytes().count(b"the clerk is ready") > before, "the last clerk")
     wait_for(lambda: left(clerk_node) == 1 and not unnamed(clerk_node), "the end")
     last.terminate()

@@ -16,7 +16,7 @@ from tests.bench import NOON, Bench
 from tests.model_folders import Registry, variant
 
 # The statements behind it are proven on both databases in test_db_registry.
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 SHIPPED = describe_model(SHIPPED_MODEL)
 
 
