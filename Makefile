@@ -7,7 +7,7 @@ demo: $(VENV)/.ready
 	$(BIN)/lungnode demo
 
 test: $(VENV)/.ready peers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
