@@ -65,6 +65,7 @@ def test_a_full_disk_of_the_archive_keeps_what_came_in_the_spool(disks: Disks, t
 def test_a_full_disk_of_the_database_costs_time_alone(disks: Disks, tmp_path: Path) -> None:
     disk = disks.make(3)
     node = node_on(tmp_path / "data", disk.folder)
+    node.clerk.round()  # the database's journal is there from now on
     node.sender().send(*slices(range(1, 60))).release()
     came = spooled(node)
     disk.fill()
