@@ -7,7 +7,7 @@ demo: $(VENV)/.ready
 	$(BIN)/lungnode demo
 
 test: $(VENV)/.ready peers
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
