@@ -53,7 +53,8 @@ class ObjectServer:
         client.close()
 
     def settings(self, prefix: str = "") -> StoreSettings:
-        """Make a bucket and return the settings that name it."""
+        """Take all faults away, make a bucket, and return the settings that name it."""
+        self.mend()
         bucket = f"lungnode-{uuid4().hex[:12]}"
         with self.client() as client:
             client.create_bucket(Bucket=bucket)

@@ -76,7 +76,7 @@ def test_a_hostile_peer_costs_one_attempt_and_no_thread(
     deadline = monotonic() + 10
     while active_count() > threads and monotonic() < deadline:
         sleep(0.02)  # the association's own threads notice its end within their time limits
-    assert active_count() == threads
+    assert active_count() <= threads  # one of an earlier test may have ended meanwhile
 
 
 def make_large(courier: Courier, group: str) -> None:
