@@ -36,7 +36,7 @@ class Traced:
 @pytest.fixture
 def traced(tmp_path: Path) -> Iterator[Traced]:
     trace = tmp_path / "trace"
-    command = ("strace", "-f", "-y", "-I", "anywhere", "-o", str(trace), "-e", CALLS)
+    command = ("strace", "-D", "-f", "-y", "-o", str(trace), "-e", CALLS)
     if subprocess.run([*command, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("strace may not trace here")
     with running_receiver(tmp_path, None, (*command, sys.executable, "-c", PROGRAM), processes=1) as receiver:
