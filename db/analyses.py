@@ -9,15 +9,12 @@ Source: start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996), with all ana
 
 from datetime import datetime
 from functools import cache
-from typing import Final
 
 from sqlalchemy import Update, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from db.models import Analysis, AnalysisState, Study
+from db.models import UNFINISHED_ANALYSES, Analysis, AnalysisState, Study
 from db.work import ANALYSES, Claim, claim_next, claiming
-
-_UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
 
 
 def queue_analysis(session: Session, study: Study, priority: int, now: datetime) -> Analysis:
@@ -60,7 +57,7 @@ def _claiming() -> Update:
     is_behind = exists().where(
         earlier.study_id == Analysis.study_id,
         earlier.revision < Analysis.revision,
-        earlier.state.in_(_UNFINISHED),
+        earlier.state.in_(UNFINISHED_ANALYSES),
     )
     return claiming(ANALYSES, ~is_behind)
 

@@ -25,6 +25,10 @@ class Wanted:
     subject: str = ""  # a study's UID, a digest, a name
     failed: bool = False  # only those that did not succeed
 
+    def named(self) -> dict[str, str]:
+        """Return what is named, in words, for the trail to tell what was looked for."""
+        return {name: str(value) for name, value in vars(self).items() if value}
+
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return them as SQL."""
         named = {

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from db import audit, intake
 from db.analyses import queue_analysis
-from db.models import Analysis, AnalysisState, Disposition, Study, StudyState
+from db.models import UNFINISHED_ANALYSES, Analysis, Disposition, Study, StudyState
 from db.queries import refuse_deleted
 from lungnode.errors import UnusableError
 
@@ -31,9 +31,8 @@ def reanalyse(session: Session, study: Study, priority: int, now: datetime) -> A
     if study.state != StudyState.COMPLETE or study.revision == 0:
         raise UnusableError(f"Study {uid} is not complete yet; it will be analysed when it is.")
     refuse_deleted(session, study)
-    waiting = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
-    query = select(Analysis.revision).where(Analysis.study_id == study.id, Analysis.state.in_(waiting))
-    revision = session.scalar(query)
+    unfinished = (Analysis.study_id == study.id, Analysis.state.in_(UNFINISHED_ANALYSES))
+    revision = session.scalar(select(Analysis.revision).where(*unfinished))
     if revision is not None:
         raise UnusableError(f"The analysis of study {uid}, revision {revision}, is not finished.")
     study.revision += 1

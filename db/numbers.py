@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.models import (
+    UNFINISHED_ANALYSES,
     Analysis,
     AnalysisState,
     Delivery,
@@ -31,7 +32,7 @@ _WAITING = (AnalysisState.QUEUED, AnalysisState.FAILED)
 _OPEN: Final = frozenset(
     {
         StudyState.RECEIVING,
-        *(AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED, AnalysisState.QUARANTINED),
+        *(*UNFINISHED_ANALYSES, AnalysisState.QUARANTINED),
         *(DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.REFUSED, DeliveryState.DEAD),
     }
 )

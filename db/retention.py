@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from db import audit
 from db.commitments import ENDED
 from db.models import (
+    UNFINISHED_ANALYSES,
     Analysis,
     AnalysisState,
     AssociationRecord,
@@ -35,7 +36,6 @@ from db.models import (
 )
 from lungnode.settings import Settings
 
-_UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
 _ON_THE_WAY: Final = (DeliveryState.PENDING, DeliveryState.SENDING)
 _ASKED: Final = (ConfirmationState.PENDING, ConfirmationState.ASKING, ConfirmationState.AWAITING)
 _ENDED_BADLY: Final = (DeliveryState.REFUSED, DeliveryState.DEAD)
@@ -86,7 +86,7 @@ class Policy:
         return (
             Reason("it is still being received", self._receiving),
             Reason("it is on hold", Study.hold != ""),
-            Reason("its analysis is not finished", _has_analysis(Analysis.state.in_(_UNFINISHED))),
+            Reason("its analysis is not finished", _has_analysis(Analysis.state.in_(UNFINISHED_ANALYSES))),
             Reason("its results are on their way", _has_delivery(Delivery.state.in_(_ON_THE_WAY))),
             Reason("a destination is asked whether it keeps its results", _is_being_confirmed()),
             Reason("a commitment request about it is not answered", _is_asked_about()),

@@ -114,7 +114,7 @@ class _Shelf:
             tuple(self.archive.root / instance.path for instance in instances),
             hashlib.sha256(digests.encode()).hexdigest(),
             self.archive,
-            tuple(StoredFile(each.path, each.size, each.digest) for each in instances),
+            tuple(map(StoredFile.of, instances)),
         )
         patient = f"{SOURCE}/{self.pseudonyms.person(labelled.patient).patient_id}"
         return ArchiveStudy(files, patient, value == LabelValue.POSITIVE, label_attributes(labelled), split)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from threading import Event, Thread
 
 from sqlalchemy import Engine
@@ -14,7 +13,7 @@ from db.session import transaction
 from db.work import Claim, renew
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
-from lungnode.store import Store, open_archive, open_outputs
+from lungnode.store import Stores
 
 _LOG = logging.getLogger(__name__)
 _RENEWALS = 3  # in one lease: two may fail before the row is taken back
@@ -34,7 +33,7 @@ def nothing() -> None:
 
 
 @dataclass(frozen=True)
-class Node:
+class Node(Stores):
     """One worker process."""
 
     engine: Engine
@@ -42,16 +41,6 @@ class Node:
     stopping: Callable[[], bool]  # True once the process was asked to stop
     clock: Callable[[], datetime] = utc_now
     give_way: Callable[[], None] = nothing  # called between batches: returns when nobody more urgent waits
-
-    @cached_property
-    def archive(self) -> Store:
-        """Where instances are."""
-        return open_archive(self.settings)
-
-    @cached_property
-    def outputs(self) -> Store:
-        """Where what we compose is."""
-        return open_outputs(self.settings)
 
 
 @contextmanager

@@ -52,16 +52,11 @@ def read_load(session: Session, node: Node, row: Delivery) -> Load:
         reports = [output for output in outputs if output.group == REPORT_GROUPS["comprehensive-3d"]]
         report = node.outputs.root / reports[0].path if reports else None
         withdrawn = analysis.withdrawn if is_void(row.group) else ""
-        return Load(
-            row.destination, sender, _message(row, analysis, study), (), _stored(reports), report, withdrawn
-        )
+        files = tuple(map(StoredFile.of, reports))
+        return Load(row.destination, sender, _message(row, analysis, study), (), files, report, withdrawn)
     after = select(Delivery).where(*beside(row), Delivery.id > row.id, Delivery.state.in_(UNFINISHED))
     parcel, *followers = (_parcel(node, each, outputs) for each in (row, *session.scalars(after)))
-    return Load(row.destination, sender, parcel, tuple(followers), _stored(outputs))
-
-
-def _stored(outputs: Sequence[Output]) -> tuple[StoredFile, ...]:
-    return tuple(StoredFile(each.path, each.size, each.digest) for each in outputs)
+    return Load(row.destination, sender, parcel, tuple(followers), tuple(map(StoredFile.of, outputs)))
 
 
 def beside(row: Delivery) -> tuple[ColumnElement[bool], ...]:

@@ -83,7 +83,7 @@ def ensure_note(node: Node, held: Claim, group: str) -> bool:
         if _is_made(session, row):
             return False
         rejected = _read(session, row, title)
-    paths = node.outputs.fetch([StoredFile(each.path, each.size, each.digest) for each in rejected.outputs])
+    paths = node.outputs.fetch(list(map(StoredFile.of, rejected.outputs)))
     if not paths or not all(path.is_file() for path in paths):
         raise UnusableError(
             "The files of the rejected results are deleted, so no rejection note can be made.",

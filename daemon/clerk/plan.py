@@ -142,7 +142,7 @@ def _plan(reading: Reading, known: Known, archive: Store) -> Plan:
 def _reason(reading: Reading, instance: Instance, archive: Store) -> str:
     if not _is_of_study(instance, reading.header):
         return "The SOP Instance UID is taken by an instance of another study."
-    (first,) = archive.fetch([StoredFile(instance.path, instance.size, instance.digest)])
+    (first,) = archive.fetch([StoredFile.of(instance)])
     if not first.exists():
         return "The file that came first is gone, so the two cannot be compared."
     try:

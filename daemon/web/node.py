@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Annotated, cast
 
 from fastapi import Depends
@@ -12,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from db.accounts import Lifetime
 from lungnode.settings import Settings
-from lungnode.store import Store, open_archive, open_outputs
+from lungnode.store import Stores
 
 
 def utc_now() -> datetime:
@@ -21,23 +20,13 @@ def utc_now() -> datetime:
 
 
 @dataclass(frozen=True)
-class WebNode:
+class WebNode(Stores):
     """Settings, database and clock."""
 
     settings: Settings
     engine: Engine
     clock: Callable[[], datetime] = utc_now
     looks: dict[tuple[str, ...], datetime] = field(default_factory=dict)  # see audited.note_look
-
-    @cached_property
-    def archive(self) -> Store:
-        """Where instances are."""
-        return open_archive(self.settings)
-
-    @cached_property
-    def outputs(self) -> Store:
-        """Where what we compose is."""
-        return open_outputs(self.settings)
 
     @property
     def lifetime(self) -> Lifetime:

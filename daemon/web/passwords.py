@@ -7,10 +7,14 @@ from typing import Final
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from db.sign_in import WINDOW
 from lungnode.errors import UnusableError
 
 SHORTEST: Final = 12  # characters; length is worth more than odd characters. Source: NIST SP 800-63B 5.1.1
 LONGEST: Final = 256  # so that nobody lets us compute on a megabyte
+# What a place of work hears that tried too often.
+TOO_MANY: Final = "Too many wrong passwords; try again in a quarter of an hour."
+WAIT: Final = {"Retry-After": str(int(WINDOW.total_seconds()))}
 # A comparison takes 64 MiB: as many as there are threads would be a gigabyte.
 _AT_ONCE: Final = BoundedSemaphore(2)
 

@@ -10,16 +10,15 @@ from starlette.responses import RedirectResponse, Response
 from daemon.web.access import Viewer, address_of, cookie_name, refuse_other_sites
 from daemon.web.audited import note
 from daemon.web.node import Node, WebNode
-from daemon.web.passwords import hash_password, is_outdated, is_right
+from daemon.web.passwords import TOO_MANY, WAIT, hash_password, is_outdated, is_right
 from daemon.web.rendering import render
 from db import accounts
 from db.models import Account
 from db.session import reading, transaction
-from db.sign_in import WINDOW, begin_attempt, forgive
+from db.sign_in import begin_attempt, forgive
 
 router = APIRouter(include_in_schema=False)
 _WRONG = "Name or password is wrong."
-_TOO_MANY = "Too many wrong passwords; try again in a quarter of an hour."
 
 
 def local_target(text: str) -> str:
@@ -50,8 +49,7 @@ def sign_in(
         if not attempt.allowed:
             note(session, "", "sign-in refused", address, now, reason="too many failures")
     if not attempt.allowed:
-        headers = {"Retry-After": str(int(WINDOW.total_seconds()))}
-        return show_form(request, node, next, _TOO_MANY, status=429, headers=headers)
+        return show_form(request, node, next, TOO_MANY, status=429, headers=WAIT)
     with reading(node.engine) as session:
         account = session.scalar(select(Account).where(Account.name == name.strip().lower()))
     right = is_right(account.password if account and not account.disabled_at else "", password)

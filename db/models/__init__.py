@@ -29,9 +29,10 @@ from db.models.studies import (
     StudyState,
 )
 from db.models.uploads import Upload, UploadState
-from db.models.work import Analysis, AnalysisState, Delivery, DeliveryState, Output
+from db.models.work import UNFINISHED_ANALYSES, Analysis, AnalysisState, Delivery, DeliveryState, Output
 
 __all__ = [
+    "UNFINISHED_ANALYSES",
     "Account",
     "Agreement",
     "Alert",

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -23,6 +23,10 @@ class AnalysisState(StrEnum):
     NOT_APPLICABLE = "not_applicable"
     FAILED = "failed"
     QUARANTINED = "quarantined"
+
+
+# Something still comes of them by itself.
+UNFINISHED_ANALYSES: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
 
 
 class DeliveryState(StrEnum):

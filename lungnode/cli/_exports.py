@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from lungnode.store import StoredFile, open_archive, open_outputs
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from db.models import Instance, Output, Study
+    from db.models import Study
     from lungnode.deidentify.export import Export, Exporter, Original
 
 
@@ -64,8 +64,9 @@ def export_received(settings: Settings, engine: "Engine", uid: str, folder: Path
         study = get_study(session, uid)
         refuse_deleted(session, study)
         _tell_corrections(study)
-        received = _stored(list_instances(session, study))
-        made = _stored(row for each in study.analyses for row in each.outputs if row.deleted_at is None)
+        received = list(map(StoredFile.of, list_instances(session, study)))
+        outputs = (row for each in study.analyses for row in each.outputs if row.deleted_at is None)
+        made = list(map(StoredFile.of, outputs))
     files = open_archive(settings).fetch(received)
     if results:
         files += open_outputs(settings).fetch(made)
@@ -131,13 +132,9 @@ def _original(settings: Settings, engine: "Engine", uid: str) -> "Original":
         if not instances:
             raise UnusableError(f"Study {uid} has no images.")
         patient = patient_of(study)
-    files = open_archive(settings).fetch(_stored(instances))
+    files = open_archive(settings).fetch(list(map(StoredFile.of, instances)))
     uids = (instance.sop_instance_uid for instance in instances)
     return Original(uid, patient, dict(zip(uids, files, strict=True)))
-
-
-def _stored(rows: "Iterable[Instance | Output]") -> list[StoredFile]:
-    return [StoredFile(row.path, row.size, row.digest) for row in rows]
 
 
 def _export(engine: "Engine", exporter: "Exporter", original: "Original") -> "Export":

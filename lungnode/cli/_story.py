@@ -12,12 +12,11 @@ from rich.markup import escape
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import Analysis, AnalysisState, DeliveryState, Instance
+from db.models import UNFINISHED_ANALYSES, Analysis, DeliveryState, Instance
 from db.session import open_engine, transaction
 from lungnode.errors import UnusableError
 from lungnode.narrative import describe
 
-_UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
 _ON_THE_WAY: Final = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
@@ -49,7 +48,7 @@ def read_result(data: Path) -> Result | None:
     try:
         with transaction(engine) as session:
             row = session.scalar(select(Analysis).order_by(Analysis.id).limit(1))
-            if row is None or row.state in _UNFINISHED:
+            if row is None or row.state in UNFINISHED_ANALYSES:
                 return None
             if any(delivery.state in _ON_THE_WAY for delivery in row.deliveries):
                 return None

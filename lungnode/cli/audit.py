@@ -118,8 +118,8 @@ def _aware(time: datetime | None) -> datetime | None:
 def _note_reading(session: Any, wanted: "Wanted", **told: Any) -> None:
     from db.audit import record  # noqa: PLC0415 - when called
 
-    filters = {name: str(value) for name, value in vars(wanted).items() if value}
-    record(session, "audit trail read", "lungnode:audit_events", datetime.now(UTC), filters=filters, **told)
+    now, filters = datetime.now(UTC), wanted.named()
+    record(session, "audit trail read", "lungnode:audit_events", now, filters=filters, **told)
 
 
 def _tell(verdict: "Verdict") -> None:

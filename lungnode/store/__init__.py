@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from lungnode.settings import Settings
 from lungnode.store.files import Arrival, Bin, Store, StoreAwayError, StoredFile, Trash, fetched
@@ -16,6 +17,7 @@ __all__ = [
     "Store",
     "StoreAwayError",
     "StoredFile",
+    "Stores",
     "Trash",
     "fetched",
     "local_bins",
@@ -32,6 +34,22 @@ def open_archive(settings: Settings) -> Store:
 def open_outputs(settings: Settings) -> Store:
     """Return where what we compose is kept; nothing is connected yet."""
     return _open(settings, "outputs")
+
+
+class Stores:
+    """What opens archive and outputs when it needs them, as its settings say."""
+
+    settings: Settings
+
+    @cached_property
+    def archive(self) -> Store:
+        """Where instances are."""
+        return open_archive(self.settings)
+
+    @cached_property
+    def outputs(self) -> Store:
+        """Where what we compose is."""
+        return open_outputs(self.settings)
 
 
 def local_bins(settings: Settings) -> Iterator[Bin]:

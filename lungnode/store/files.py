@@ -19,6 +19,22 @@ class StoreAwayError(UnavailableError):
     """The store itself does not answer: nothing is known of any file, so no attempt counts."""
 
 
+class Row(Protocol):
+    """A row that names a file."""
+
+    @property
+    def path(self) -> str:
+        """Below the store."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hexadecimal."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A file as its row says it is."""
@@ -26,6 +42,11 @@ class StoredFile:
     path: str  # below the store
     size: int = -1  # bytes; -1: the row does not say
     digest: str = ""  # SHA-256, hexadecimal; empty: the row does not say
+
+    @classmethod
+    def of(cls, row: Row) -> "StoredFile":
+        """Return the file that a row names."""
+        return cls(row.path, row.size, row.digest)
 
 
 @dataclass(frozen=True)

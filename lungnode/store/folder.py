@@ -91,13 +91,12 @@ class FolderStore(FolderBin):
                 shutil.copy2(file, into)
             return file.stat().st_size, file_digest(into or file)
         except FileNotFoundError:
-            if not self.root.is_dir():
-                raise StoreAwayError(f"The archive {self.root} is not there.") from None
+            self.check()
             return None
         except OSError as error:
             if error.errno == errno.EIO:
                 return 0, ""
-            raise StoreAwayError(f"The archive {self.root} cannot be read: {error.strerror}.") from error
+            raise StoreAwayError(f"The folder {self.root} cannot be read: {error.strerror}.") from error
 
 
 def _dicom_files(folder: Path) -> Iterator[tuple[str, int]]:

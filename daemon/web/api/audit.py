@@ -80,8 +80,7 @@ def export(node: Node, caller: Administrator, wanted: Asked) -> StreamingRespons
     """Return events with their PS3.15 messages, a line of JSON each, the oldest first."""
     now = node.clock()
     with writing(node, caller) as session:
-        filters = {name: str(value) for name, value in vars(wanted).items() if value}
-        audit.record(session, "audit trail read", "audit", now, filters=filters, exported=True)
+        audit.record(session, "audit trail read", "audit", now, filters=wanted.named(), exported=True)
     headers = {"Content-Disposition": f'attachment; filename="audit-{now:%Y%m%dT%H%M%SZ}.jsonl"'}
     return StreamingResponse(_lines(node.engine, wanted), headers=headers, media_type=_LINES)
 

@@ -1,7 +1,5 @@
 """REST: what somebody may change about their own account."""
 
-from typing import Final
-
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
@@ -9,14 +7,13 @@ from daemon.web.access import Viewer
 from daemon.web.api.common import Given, router
 from daemon.web.audited import writing
 from daemon.web.node import Node
-from daemon.web.passwords import LONGEST, SHORTEST, hash_password, is_right
+from daemon.web.passwords import LONGEST, SHORTEST, TOO_MANY, WAIT, hash_password, is_right
 from db import accounts, audit
 from db.models import Account
 from db.session import reading, transaction
-from db.sign_in import WINDOW, begin_attempt, forgive
+from db.sign_in import begin_attempt, forgive
 
 api = router("own account")
-_TOO_MANY: Final = "Too many wrong passwords; try again in a quarter of an hour."
 
 
 class NewPassword(Given):
@@ -35,7 +32,7 @@ def change_password(wanted: NewPassword, node: Node, caller: Viewer) -> None:
     with transaction(node.engine) as session:
         attempt = begin_attempt(session, caller.name, caller.address, now)
     if not attempt.allowed:
-        raise HTTPException(429, _TOO_MANY, {"Retry-After": str(int(WINDOW.total_seconds()))})
+        raise HTTPException(429, TOO_MANY, WAIT)
     with reading(node.engine) as session:
         kept = session.get_one(Account, caller.account_id).password
     if not is_right(kept, wanted.current):

@@ -59,7 +59,7 @@ def file_of(node: WebNode, held: StoredObject) -> Folder:
     Raises:
         UnavailableError: The store is away, or the file is damaged.
     """
-    (path,) = _store_of(node, held).fetch([_stored(held)])
+    (path,) = _store_of(node, held).fetch([StoredFile.of(held)])
     return path
 
 
@@ -71,15 +71,11 @@ def files_of(node: WebNode, objects: Iterable[StoredObject]) -> Iterator[Folder 
     """
     for _, same in groupby(objects, lambda held: held.is_output):
         of_one_store = list(same)
-        yield from fetched(_store_of(node, of_one_store[0]), list(map(_stored, of_one_store)))
+        yield from fetched(_store_of(node, of_one_store[0]), list(map(StoredFile.of, of_one_store)))
 
 
 def _store_of(node: WebNode, held: StoredObject) -> Store:
     return node.outputs if held.is_output else node.archive
-
-
-def _stored(held: StoredObject) -> StoredFile:
-    return StoredFile(held.path, held.size, held.digest)
 
 
 def retrieved(node: WebNode, caller: Caller, scope: Scope) -> list[StoredObject]:

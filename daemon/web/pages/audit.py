@@ -80,7 +80,7 @@ def show(
         found = page_of_events(session, wanted, Page(after))
         batch, waiting = state(session)
         checks = last_jobs(session, VERIFICATION, 1)
-    filters = {name: str(value) for name, value in vars(wanted).items() if value}
+    filters = wanted.named()
     note_look(node, caller, "audit trail read", "audit", filters=filters)
     values: dict[str, Any] = {
         "rows": [_row(event) for event in found.rows],

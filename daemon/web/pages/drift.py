@@ -66,7 +66,7 @@ def drift_of(steps: Steps, edges: Sequence[datetime]) -> Drift:
     axes = _Time(edges)
     then, later = _parted(steps)
     latest = [result for _, step in later[-1:] for result in step]
-    plots = {"psi": _psi_plot([("scores", then, later)], _probability, axes)} if later else {}
+    plots = {"psi": _psi_plot(then, later, axes)} if later else {}
     if then:
         plots |= {"positive": _positive_plot(steps, then, axes), "scores": _scores_plot(then, latest)}
     sources = _largest(steps)
@@ -125,25 +125,18 @@ def _stability(
     return compare(_values(then, of), _values(now, of))
 
 
-def _psi_plot(
-    rows: Sequence[tuple[str, Sequence[Result], Sequence[tuple[int, Sequence[Result]]]]],
-    of: Callable[[Result], float | None],
-    time: _Time,
-) -> Markup:
-    curves, said = [], []
-    for number, (name, then, later) in enumerate(rows):
-        found = [(step, _stability(then, results, of)) for step, results in later]
-        dots = [
-            (step + 0.5, each.value, f"{each.value:.3f}, {each.words}, {time.day(step)}")
-            for step, each in found
-            if each is not None
-        ]
-        curves.append(Line(name, [dot[:2] for dot in dots], number, dots))
-        said += [dot[2] for dot in dots[-1:]]
-    top = max([0.3, *(y for curve in curves for _, y in curve.points)])
+def _psi_plot(then: Sequence[Result], later: Sequence[tuple[int, Sequence[Result]]], time: _Time) -> Markup:
+    found = [(step, _stability(then, results, _probability)) for step, results in later]
+    dots = [
+        (step + 0.5, each.value, f"{each.value:.3f}, {each.words}, {time.day(step)}")
+        for step, each in found
+        if each is not None
+    ]
+    top = max([0.3, *(value for _, value, _ in dots)])
     axes = time.axes((0, top), [(0, "0")])
     bounds = (Bound(WATCH, f"watch {WATCH}"), Bound(CHANGED, f"changed {CHANGED}"))
-    return lines(curves, axes, f"Population stability index. Last: {'; '.join(said)}", bounds)
+    told = f"Population stability index. Last: {dots[-1][2] if dots else ''}"
+    return lines([Line("scores", [dot[:2] for dot in dots], 0, dots)], axes, told, bounds)
 
 
 def _positive_plot(steps: Steps, then: Sequence[Result], time: _Time) -> Markup:

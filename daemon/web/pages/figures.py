@@ -82,13 +82,14 @@ def stored_curves(models: Sequence[Shown]) -> tuple[Markup, list[str]]:
 
 
 def _curves(models: Sequence[Shown]) -> Iterator[Line]:
-    measured = [(each, each.first) for each in models if each.first and each.first.working_point]
-    for number, (model, first) in enumerate(measured[:_CHANCE]):
-        if first is None or first.working_point is None:
-            continue
-        x, y = first.working_point
+    measured = [
+        (each.name, first, point)
+        for each in models
+        if (first := each.first) and (point := first.working_point)
+    ]
+    for number, (name, first, (x, y)) in enumerate(measured[:_CHANCE]):
         points = [(float(a), float(b)) for a, b in first.values.get("roc") or ()]
-        yield Line(model.name, points, number, [(x, y, f"sensitivity {y:.2f}, specificity {1 - x:.2f}")])
+        yield Line(name, points, number, [(x, y, f"sensitivity {y:.2f}, specificity {1 - x:.2f}")])
 
 
 def node_curves(scores: Sequence[tuple[str, Sequence[tuple[float, bool]]]]) -> tuple[Markup, list[str]]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from daemon.web.pages.stages import Mark, delivery_mark
 from db.deliveries import ENDED_BADLY, outlook
-from db.models import Analysis, AnalysisState, Delivery
+from db.models import UNFINISHED_ANALYSES, Analysis, AnalysisState, Delivery
 
 # In the order in which they are done; decoding and predicting overlap.
 _PHASES: Final = (
@@ -20,7 +20,6 @@ _PHASES: Final = (
     ("compose", "results composed"),
     ("write", "results written"),
 )
-_UNFINISHED: Final = (AnalysisState.QUEUED, AnalysisState.RUNNING, AnalysisState.FAILED)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def _named(seconds: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def is_finished(analysis: Analysis) -> bool:
     """Tell whether nothing more comes of an analysis by itself."""
-    return AnalysisState(analysis.state) not in _UNFINISHED
+    return AnalysisState(analysis.state) not in UNFINISHED_ANALYSES
 
 
 def sent_of(analysis: Analysis, max_attempts: int) -> list[Sent]:
