@@ -199,5 +199,7 @@ def test_a_store_that_is_away_is_told_and_counted_until_it_is_back(
         ("store away", "firing"),
         ("store away", "resolved"),
     ]
-    assert came[0]["sentence"].startswith("The object store s3://lungnode-")
+    sentence = came[0]["sentence"]
+    assert sentence.startswith("The object store s3://lungnode-")
+    assert not sentence.endswith("..")
     assert counted == [True, False]

@@ -12,19 +12,29 @@ import pytest
 from playwright.sync_api import expect
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined] # made at import
 
-from daemon.web.alerts.conditions import Facts, Wrong
+from daemon.web.alerts.conditions import STORE_AWAY, Facts, Wrong
 from daemon.web.charts import nice
+from daemon.web.disks import disks
 from daemon.web.pages.attention import STEPS, concerns
 from daemon.web.pages.trouble import Known, all_trouble
+from db.alerts import note_alerts
 from db.models import Delivery
 from db.numbers import Numbers
-from db.session import reading
+from db.session import reading, transaction
 from lungnode.pulse import Pulse, file_of
-from lungnode.settings import DicomDestination, ReceiverSettings, ReceiverTls, Settings, WebSettings
+from lungnode.settings import (
+    DicomDestination,
+    ReceiverSettings,
+    ReceiverTls,
+    Settings,
+    StoreSettings,
+    WebSettings,
+)
 from tests.browsing import DESKTOP, GUIDE_SIZE, PHONE, needs_chromium
 from tests.certificates import Authority
 from tests.desk import Desk, desk, fill_day
 from tests.query_peers import scripted_pacs
+from tests.spooling import NOON
 
 pytestmark = needs_chromium
 
@@ -58,6 +68,20 @@ def test_what_is_most_urgent_comes_first_with_its_next_step() -> None:
 
     assert [each.fact for each in concerns(wrong)] == ["clerk is silent.", "3 GB are free."]
     assert all(step.words.endswith(".") for step in STEPS.values())
+
+
+def test_a_store_that_is_away_needs_somebody_and_is_no_disk_of_ours(opened: Desk, tmp_path: Path) -> None:
+    away = "The object store s3://studies cannot be used: no answer."
+    with transaction(opened.web.engine) as session:
+        note_alerts(session, [(STORE_AWAY, "s3://studies", away)], NOON)
+
+    page = opened.web.browser("admin").get("/operations").text
+
+    with transaction(opened.web.engine) as session:
+        note_alerts(session, [], NOON)
+    assert f"<strong>{away}</strong> What comes waits in the spool" in page
+    settings = Settings(data=tmp_path, store=StoreSettings(url="s3://studies"))
+    assert [disk.holds for disk in disks(settings)] == ["spool, data"]
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,13 @@ class Disk:
 
 
 def disks(settings: Settings) -> list[Disk]:
-    """Return the disks of spool, archive, outputs and everything else; one that holds several is one."""
-    folders = {"spool": settings.spool, "archive": settings.archive, "outputs": settings.outputs}
+    """Return the disks of spool, archive, outputs and everything else; one that holds several is one.
+
+    What is in an object store is on none of them.
+    """
+    kept = {} if settings.store.url else {"archive": settings.archive, "outputs": settings.outputs}
     by_device: dict[int, tuple[Path, list[str]]] = {}
-    for name, folder in (folders | {"data": settings.data}).items():
+    for name, folder in ({"spool": settings.spool} | kept | {"data": settings.data}).items():
         there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
         by_device.setdefault(there.stat().st_dev, (there, []))[1].append(name)
     found = []

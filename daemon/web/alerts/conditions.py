@@ -23,9 +23,14 @@ class Wrong:
     rest: str = ""  # what follows from it, or where to look
 
     @property
+    def statement(self) -> str:
+        """The fact as a sentence; an error's words are one already."""
+        return f"{self.fact.rstrip('.')}."
+
+    @property
     def sentence(self) -> str:
         """What operators are told who do not look at a page."""
-        return f"{self.fact}: {self.rest}" if self.rest else f"{self.fact}."
+        return f"{self.fact}: {self.rest}" if self.rest else self.statement
 
 
 @dataclass(frozen=True)

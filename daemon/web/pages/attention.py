@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from daemon.web.alerts.conditions import Wrong
+from daemon.web.alerts.conditions import STORE_AWAY, Wrong
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ STEPS: Final = MappingProxyType(
     {
         "disk full": Step(
             "bad", "Senders are refused until there is space: free some, or move the folder to a larger disk."
+        ),
+        STORE_AWAY: Step(
+            "bad",
+            "What comes waits in the spool, and nothing is lost. See whether the store answers and takes our "
+            "keys: lungnode check tries it.",
         ),
         "program silent": Step(
             "bad",
@@ -84,4 +89,4 @@ _ORDER: Final = tuple(STEPS)
 def concerns(wrong: Iterable[Wrong]) -> list[Concern]:
     """Return what is wrong with the next step, what is most urgent first."""
     ordered = sorted(wrong, key=lambda each: _ORDER.index(each.name))
-    return [Concern(f"{each.fact.rstrip('.')}.", STEPS[each.name]) for each in ordered]
+    return [Concern(each.statement, STEPS[each.name]) for each in ordered]

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from daemon.web.access import Operator
-from daemon.web.alerts.conditions import Facts
+from daemon.web.alerts.conditions import STORE_AWAY, Facts
 from daemon.web.api.destinations import ECHOED
 from daemon.web.audited import note_look
 from daemon.web.charts import Axes, bars, nice
@@ -22,6 +22,7 @@ from daemon.web.pages.stages import delivery_mark
 from daemon.web.pages.trouble import Known, all_trouble
 from daemon.web.programs import programs
 from daemon.web.rendering import render
+from db.alerts import open_alerts
 from db.audit_trail import last_of
 from db.deliveries import ENDED_BADLY
 from db.listings import DeliveryFilter, page_of_deliveries
@@ -59,12 +60,14 @@ def show(request: Request, node: Node, caller: Operator) -> Response:
         numbers = read_numbers(session, now, only_open=True)
         by_hour = ended_by_hour(session, now, HOURS)
         places = _places(session, settings, numbers, now)
+        # It is asked by whoever looks for alerts: a page must not wait for it.
+        told = {alert.name: alert.sentence for alert in open_alerts(session)}
         dead = page_of_deliveries(session, DeliveryFilter(ENDED_BADLY), Page(limit=_SHOWN))
     if dead.rows:
         note_look(node, caller, "deliveries listed", "deliveries")
     found, alive = disks(settings), programs(settings.data)
     known = Known(
-        Facts(numbers, alive, min(disk.free for disk in found)),
+        Facts(numbers, alive, min(disk.free for disk in found), told.get(STORE_AWAY, "")),
         [place.name for place in places if place.echo is not None and place.echo.outcome],
         bool(settings.destinations),
     )
