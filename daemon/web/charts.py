@@ -11,11 +11,14 @@ _WIDTH: Final = 360
 _HEIGHT: Final = 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 10, 10, 24
 _BAR: Final = 0.72  # of its place
-_DASHES: Final = ("", "6 3", "2 3", "9 3 2 3")
+_DASHES: Final = ("none", "6 3", "2 3", "9 3 2 3")
 _COLUMN: Final = Markup(
     '<rect class="column" x="{}" y="{}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
 )
 _CURVE: Final = Markup('<path class="curve c{}" d="{}" stroke-dasharray="{}"/>')
+_SWATCH: Final = Markup(
+    '<svg viewBox="0 0 24 8" width="24" height="8" class="plot" aria-hidden="true">{}</svg>'
+)
 _DOT: Final = Markup('<circle class="dot c{}" cx="{}" cy="{}" r="3.5"><title>{}</title></circle>')
 _BOUND: Final = Markup('<path class="bound" d="M{} {}H{}"/><text class="end" x="{}" y="{}">{}</text>')
 _GRID: Final = Markup('<path class="grid" d="M{} {}H{}"/><text class="end" x="{}" y="{}">{}</text>')
@@ -74,15 +77,26 @@ def bars(values: Sequence[float], axes: Axes, told: str, says: Sequence[str]) ->
     return _plot(axes, drawn, told)
 
 
+def swatch(number: int) -> Markup:
+    """Return a piece of a curve, for a legend."""
+    return _SWATCH.format(_curve(number, "M1 4H23"))
+
+
+def _curve(number: int, path: str) -> Markup:
+    kind = number % len(_DASHES)
+    return _CURVE.format(kind, path, _DASHES[kind])
+
+
 def lines(curves: Sequence[Line], axes: Axes, told: str, bounds: Sequence[Bound] = ()) -> Markup:
     """Return curves, and the bounds that they should keep."""
     drawn = [_bound(axes, each) for each in bounds]
     for curve in curves:
         places = [axes.place(*point) for point in curve.points]
         path = "M" + "L".join(f"{x} {y}" for x, y in places) if places else ""
-        kind = curve.number % len(_DASHES)
-        drawn.append(_CURVE.format(kind, path, _DASHES[kind] or "none"))
-        drawn += [_DOT.format(kind, *axes.place(x, y), words) for x, y, words in curve.dots]
+        drawn.append(_curve(curve.number, path))
+        drawn += [
+            _DOT.format(curve.number % len(_DASHES), *axes.place(x, y), words) for x, y, words in curve.dots
+        ]
     return _plot(axes, drawn, told)
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from daemon.web import wording
+from daemon.web.charts import swatch
 from daemon.web.node import node_of
 from lungnode import __version__
 
@@ -58,7 +59,7 @@ def _environment() -> Environment:
         loader=PackageLoader("daemon.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.globals["static"] = static_name
-    environment.filters |= wording.FILTERS
+    environment.filters |= wording.FILTERS | {"swatch": swatch}
     return environment
 
 
