@@ -6,18 +6,16 @@ and the model in TensorFlow, in batches. `--only` chooses parts, `--soak N` is t
 """
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from benchmarks.analysing import Bench, running
 from benchmarks.inference import BATCHES, RUNTIMES, measured_apart
+from benchmarks.machine import describe_machine
 from benchmarks.studies import draw
 
 SIZES: Final = (60, 150, 300, 600)
@@ -26,6 +24,8 @@ LOAD: Final = (12, 150)  # studies, and slices of each
 SOAK_SLICES: Final = 12
 SOAK_STEP: Final = 50  # studies
 PARTS: Final = ("inference", "studies", "fast", "load")
+
+_MEASURED: Final = ("lungnode", "tensorflow", "keras", "openvino", "pydicom", "imagecodecs")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--soak", type=int, default=0, help="so many studies instead; shows the memory")
     wanted = parser.parse_args(arguments)
-    _print_machine()
+    describe_machine(*_MEASURED)
     with tempfile.TemporaryDirectory(prefix="lungnode-bench-") as name:
         folder, parts = Path(name), () if wanted.soak else wanted.only or PARTS
         if wanted.soak:
@@ -131,16 +131,6 @@ def soak(folder: Path, count: int, settings: str) -> None:
             bench.wait_for(sent + SOAK_STEP)
             rate = 60 * (sent + SOAK_STEP) / (time.monotonic() - begin)
             print(f"| {sent + SOAK_STEP} | {bench.memory_mb('VmRSS'):.0f} | {rate:.0f} |", flush=True)
-
-
-def _print_machine() -> None:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "CPU")
-    cores, (busy, _, _) = len(os.sched_getaffinity(0)), os.getloadavg()
-    print(f"{cpu}, {cores} cores, load {busy:.1f}; {platform.platform()}")
-    names = ("lungnode", "tensorflow", "keras", "openvino", "pydicom", "imagecodecs")
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
-    print(f"Python {platform.python_version()}, {versions}")
 
 
 if __name__ == "__main__":

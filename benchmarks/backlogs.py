@@ -1,7 +1,6 @@
 """Studies that wait, by the thousand: rows as the clerk makes them, inserted at once."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Engine, func, insert, select
@@ -9,14 +8,10 @@ from sqlalchemy import Engine, func, insert, select
 from db.analyses import queue_analysis
 from db.models import Analysis, Base, Study
 from db.session import transaction
+from worker.hold import utc_now
 
 LATER: Final = 9  # priority of a backlog
 _CHUNK: Final = 5_000
-
-
-def now_utc() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
 
 
 SOURCES: Final = ("CT1", "CT2", "CT3", "CT4")
@@ -43,13 +38,13 @@ def _study(number: int, source: str) -> dict[str, Any]:
         "study_instance_uid": f"1.2.840.99999.{number}",
         "calling_ae_title": source,
         "revision": 1,
-        "created_at": now_utc(),
-        "changed_at": now_utc(),
+        "created_at": utc_now(),
+        "changed_at": utc_now(),
     }
 
 
 def _analysis(number: int, source: str, turn: int) -> dict[str, Any]:
-    at = now_utc()
+    at = utc_now()
     fixed = {
         "revision": 1,
         "priority": LATER,
@@ -67,4 +62,4 @@ def add_one(engine: Engine, source: str, priority: int) -> int:
         study = Study(**_study(number, source))
         session.add(study)
         session.flush()
-        return queue_analysis(session, study, priority, now_utc()).id
+        return queue_analysis(session, study, priority, utc_now()).id

@@ -16,8 +16,8 @@ from typing import Final
 from sqlalchemy import Engine, func, select, text
 
 from benchmarks.analysing import Bench, running
+from benchmarks.machine import describe_machine
 from benchmarks.receivers import tree_cpu_s
-from benchmarks.scale import describe_machine
 from benchmarks.studies import draw
 from db.models import Base
 from db.session import reading
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--studies", type=int, default=3)
     arguments = parser.parse_args()
-    describe_machine()
+    describe_machine("lungnode", "openvino")
     with tempfile.TemporaryDirectory(prefix="lungnode-cost-") as name:
         folder = Path(name)
         made = draw(folder / "drawn", arguments.slices)

@@ -7,7 +7,6 @@ code 1 when a bar is not met. Run it on a machine that does nothing else.
 import argparse
 import multiprocessing
 import os
-import platform
 import sys
 import tempfile
 import threading
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import sqlalchemy
 from celery import Celery
 from redis import Redis
 from sqlalchemy import Engine, func, select, text
 
-from benchmarks.backlogs import LATER, add_backlog, add_one, now_utc
+from benchmarks.backlogs import LATER, add_backlog, add_one
+from benchmarks.machine import describe_machine
 from benchmarks.simulated import settings_of, simulated_workers
 from daemon.clerk.dispatch import Dispatcher
 from db.analyses import claim_analysis
@@ -32,8 +31,10 @@ from db.models import Analysis, AnalysisState
 from db.session import open_engine, reading, transaction, upgrade
 from lungnode.queue import ANALYSE_TASK, ANALYSIS_QUEUE, open_queue, wake
 from lungnode.settings import Settings
+from tests.databases import copied, execute
 from tests.nodes import embedded_broker, wait_for
 from tests.postgres import PostgreSQL, running_postgresql
+from worker.hold import utc_now
 
 BACKLOGS: Final = (0, 1_000, 10_000, 100_000)
 PHASES: Final = ("queue", "wake, claim, keep", "sweep", "all")
@@ -68,7 +69,8 @@ def overhead(folder: Path, url: str, backlog: int, rounds: int) -> list[list[flo
     """
     with node(folder, url) as (settings, engine), open_queue(settings) as app:
         add_backlog(engine, backlog)
-        _analyze(engine)
+        if engine.dialect.name == "postgresql":
+            execute(url, "ANALYZE")  # as it does by itself after a minute
         with simulated_workers(settings, 1, 0.0):
             _wait_until_ready(settings, 1)
             worked = [_work_off(engine, app) for _ in range(rounds + WARM)][WARM:]
@@ -86,20 +88,13 @@ def _work_off(engine: Engine, app: Celery) -> tuple[float, float]:
 
 
 def _sweeps(dispatcher: Dispatcher, settings: Settings, rounds: int) -> Iterator[float]:
-    dispatcher.sweep(now_utc())
+    dispatcher.sweep(utc_now())
     with Redis(unix_socket_path=str(settings.broker_socket)) as client:
         for _ in range(rounds):
             client.lpop(ANALYSIS_QUEUE)
             begin = time.perf_counter()
-            dispatcher.sweep(now_utc())
+            dispatcher.sweep(utc_now())
             yield time.perf_counter() - begin
-
-
-def _analyze(engine: Engine) -> None:
-    """Let PostgreSQL know its tables, as it does by itself after a minute."""
-    if engine.dialect.name == "postgresql":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("ANALYZE"))
 
 
 def _wait_until_done(engine: Engine, row_id: int) -> None:
@@ -169,7 +164,7 @@ def _claim_all(url: str, barrier: Any, results: Any) -> None:
     barrier.wait()
     while True:
         with transaction(engine) as session:
-            held = claim_analysis(session, now_utc(), 60)
+            held = claim_analysis(session, utc_now(), 60)
         if held is None:
             break
         taken.append(held.row_id)
@@ -205,7 +200,7 @@ def _sweeping(dispatcher: Dispatcher, every_s: float) -> Iterator[None]:
 
     def sweep() -> None:
         while not stop.is_set():
-            dispatcher.sweep(now_utc())
+            dispatcher.sweep(utc_now())
             stop.wait(every_s)
 
     thread = threading.Thread(target=sweep)
@@ -272,7 +267,7 @@ def report_fairness(databases: "Databases") -> bool:
 def _place_of(engine: Engine, source: str) -> int:
     for place in range(1, FEW + 2):
         with transaction(engine) as session:
-            held = claim_analysis(session, now_utc(), 60)
+            held = claim_analysis(session, utc_now(), 60)
             if held and session.get_one(Analysis, held.row_id).source == source:
                 return place
     raise AssertionError(f"no study of {source}")
@@ -293,24 +288,8 @@ class Databases:
         if kind == "sqlite":
             yield folder, f"sqlite:///{folder / 'lungnode.sqlite3'}"
             return
-        name = f"scale{self._count}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        yield folder, self._server.url.replace("/postgres?", f"/{name}?")
-        self._execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-    def _execute(self, statement: str) -> None:
-        engine = open_engine(self._server.url)
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(statement))
-        engine.dispose()
-
-
-def describe_machine() -> None:
-    """Print what it was measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "CPU")
-    print(f"{cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {platform.platform()}")
-    print(f"Python {platform.python_version()}, SQLAlchemy {sqlalchemy.__version__}")
+        with copied(self._server.url, "template0") as url:
+            yield folder, url
 
 
 PARTS: Final = ("overhead", "claims", "throughput", "fairness")
@@ -325,7 +304,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="that a simulated model takes")
     parser.add_argument("--each", type=int, default=10, help="studies a worker")
     arguments = parser.parse_args()
-    describe_machine()
+    describe_machine("lungnode", "sqlalchemy", "celery")
     with tempfile.TemporaryDirectory(prefix="lungnode-scale-") as name, ExitStack() as stack:
         databases = Databases(Path(name), stack.enter_context(running_postgresql(durable=True)))
         parts: dict[str, Sequence[Callable[[], bool | None]]] = {

@@ -12,9 +12,9 @@ from playwright.sync_api import Browser
 from sqlalchemy.orm import Session
 
 from db.models import Analysis, Delivery, Feedback, Label, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from tests.browsing import DESKTOP, PHONE, Tab, chromium, tab
-from tests.web import Web, serving
+from tests.web import Web, new_web, serving
 
 MODEL: Final = "lungnode-resnet50 20261124.005222"
 
@@ -40,18 +40,15 @@ class Desk:
 @contextmanager
 def desk(folder: Path, **settings: Any) -> Iterator[Desk]:
     """Serve an empty node, whose clock is the real one, while the block runs."""
-    engine = open_engine(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    upgrade(engine)
-    web = Web(engine, folder, settings)
-    web.clock.now = datetime.now(UTC)
     with (
+        new_web(folder, **settings) as web,
         serving(web.app) as base,
         chromium() as browser,
         tab(browser, base) as page,
         tab(browser, base, size=PHONE, touch=True) as phone,
     ):
+        web.clock.now = datetime.now(UTC)
         yield Desk(web, base, browser, page.sign_in("admin"), phone.sign_in("admin"))
-    engine.dispose()
 
 
 @dataclass

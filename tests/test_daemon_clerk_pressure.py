@@ -11,9 +11,10 @@ from daemon.clerk.pressure import Pressure
 from daemon.receiver.backlog import Backlog
 from db.analyses import queue_analysis
 from db.models import Analysis, AnalysisState, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from lungnode.congestion import FILE, FORGOTTEN_S, is_told, tell
 from lungnode.settings import ReceiverSettings, Settings
+from tests.databases import new_sqlite
 from tests.dicom_wire import associate_request
 from tests.receiving import an_instance, running_receiver
 from tests.spooling import NOON
@@ -43,8 +44,7 @@ def pressure(engine: Engine, data: Path, most: int | None) -> Pressure:
 def test_senders_are_turned_away_while_too_many_studies_wait_and_who_is_sending_goes_on(
     tmp_path: Path,
 ) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
-    upgrade(engine)
+    engine = new_sqlite(f"sqlite:///{tmp_path / 'lungnode.sqlite3'}")
     with running_receiver(tmp_path) as receiver, receiver.connect() as sender:
         sender.associate()
         clerk = pressure(engine, receiver.data, 2)

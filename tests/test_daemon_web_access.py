@@ -10,8 +10,7 @@ from daemon.web.access import check_of
 from daemon.web.app import ROUTERS, make_app
 from daemon.web.permissions import Permission
 from lungnode.settings import WebSettings
-from tests.databases import new_sqlite
-from tests.web import Web
+from tests.web import Web, new_web
 
 # Every route, and what it takes. A route that is not here fails the test.
 PUBLIC = {
@@ -117,10 +116,8 @@ ROLES = {
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    folder = tmp_path_factory.mktemp("web")
-    engine = new_sqlite(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    yield Web(engine, folder)
-    engine.dispose()
+    with new_web(tmp_path_factory.mktemp("web")) as web:
+        yield web
 
 
 def routes() -> dict[str, APIRoute]:

@@ -14,10 +14,9 @@ from db.models import Analysis, AuditEvent, Delivery, RegisteredModel, Study
 from db.registry import register
 from db.session import reading, transaction
 from lungnode.model_folder import SHIPPED_MODEL, describe_model
-from tests.databases import new_sqlite
 from tests.model_folders import variant
 from tests.nodes import wait_for
-from tests.web import PASSWORD, Browser, Web
+from tests.web import PASSWORD, Browser, Web, new_web
 from trainer.registry import keep_model
 
 COUNT = 400
@@ -26,11 +25,9 @@ API = "/api/v1"
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    folder = tmp_path_factory.mktemp("web")
-    engine = new_sqlite(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    fill(engine, COUNT)
-    yield Web(engine, folder)
-    engine.dispose()
+    with new_web(tmp_path_factory.mktemp("web")) as web:
+        fill(web.engine, COUNT)
+        yield web
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,15 @@ from starlette.testclient import TestClient
 from daemon.web.permissions import Permission
 from db.models import Account, ApiToken, IdempotentWrite
 from db.session import reading
-from tests.databases import new_sqlite
-from tests.web import PASSWORD, Web
+from tests.web import PASSWORD, Web, new_web
 
 API = "/api/v1"
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    folder = tmp_path_factory.mktemp("repeating")
-    engine = new_sqlite(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    yield Web(engine, folder)
-    engine.dispose()
+    with new_web(tmp_path_factory.mktemp("repeating")) as web:
+        yield web
 
 
 @pytest.fixture(scope="module")

@@ -13,23 +13,20 @@ from sqlalchemy import Engine, event
 from daemon.web.pages.stack import stack_of
 from daemon.web.pages.story import phases_of
 from db.models import Analysis, Delivery, Instance, Study
-from db.session import open_engine, transaction, upgrade
+from db.session import transaction
 from db.slices import StoredImage
 from lungnode.gray import Box
 from lungnode.shown_maps import MAPS_FILE, write_maps
 from tests.spooling import NOON, ct, write
-from tests.web import Web
+from tests.web import Web, new_web
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
-    folder = tmp_path_factory.mktemp("web")
-    engine = open_engine(f"sqlite:///{folder / 'lungnode.sqlite3'}")
-    upgrade(engine)
-    yield Web(engine, folder)
-    engine.dispose()
+    with new_web(tmp_path_factory.mktemp("web")) as web:
+        yield web
 
 
 def add(web: Web, uid: str, slices: int, revisions: int = 1) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import gethostname
 from threading import Event
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, select
@@ -25,7 +24,7 @@ from lungnode.phantom import PhantomStudy, phantom_study
 from lungnode.pulse import Pulse
 from lungnode.settings import Settings
 from tests.command_line import CommandLine
-from tests.databases import execute
+from tests.databases import copied
 from tests.faults.invariants import lost
 from tests.faults.scanner import send_study
 from tests.nodes import command, lungnode, variables, wait_for
@@ -50,13 +49,8 @@ def databases(request: pytest.FixtureRequest) -> Iterator[tuple[Variables, Varia
         yield {}, {}
         return
     server: str = request.getfixturevalue("postgresql")
-    names = [f"test_{uuid4().hex}" for _ in range(2)]
-    for name in names:
-        execute(server, f"CREATE DATABASE {name} TEMPLATE template0")
-    first, second = ({"LUNGNODE_DATABASE_URL": server.replace("/postgres?", f"/{name}?")} for name in names)
-    yield first, second
-    for name in names:
-        execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with copied(server, "template0") as first, copied(server, "template0") as second:
+        yield {"LUNGNODE_DATABASE_URL": first}, {"LUNGNODE_DATABASE_URL": second}
 
 
 @dataclass

@@ -23,6 +23,7 @@ from db.accounts import Grant, add_account, add_token, find_account
 from db.models import Role
 from db.session import transaction
 from lungnode.settings import Settings
+from tests.databases import new_sqlite
 from tests.nodes import wait_for
 from tests.spooling import Clock
 
@@ -65,6 +66,14 @@ class Web:
         """Return a client that shows a token."""
         headers = {"Authorization": f"Bearer {self.token(account, *scopes, days=days)}"}
         return TestClient(self.app, HERE, headers=headers, follow_redirects=False)
+
+
+@contextmanager
+def new_web(folder: Path, **settings: Any) -> Iterator[Web]:
+    """Make an application with an empty database in a folder."""
+    engine = new_sqlite(f"sqlite:///{folder / 'lungnode.sqlite3'}")
+    yield Web(engine, folder, settings)
+    engine.dispose()
 
 
 @contextmanager
