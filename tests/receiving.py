@@ -70,6 +70,10 @@ class RunningReceiver:
         """Every file that stands under a final name."""
         return sorted(self.spool.glob("*/*.dcm"))
 
+    def half_files(self) -> list[Path]:
+        """Every data set that is on its way to disk; an association's notes, half written, are none."""
+        return sorted(self.spool.glob("*/*[0-9].part"))
+
     def wait_for_log(self, text: str) -> None:
         """Wait until a line says `text`."""
         wait_until(lambda: text in self.log_text(), f"no line says {text!r}")

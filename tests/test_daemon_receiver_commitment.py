@@ -212,8 +212,8 @@ BAD_UID = encoded(action_information("1.2.3")).replace(b"1.2.3\0", b"/../x\0")
 
 
 def taken(receiver: RunningReceiver) -> list[Path]:
-    """What lies in the spool, but for notes of associations that end meanwhile."""
-    return sorted(path for path in receiver.spool.glob("*/*") if path.suffix != ".json")
+    """What lies in the spool, but for notes of associations that end meanwhile, written or half written."""
+    return sorted(path for path in receiver.spool.glob("*/*") if ".json" not in path.suffixes)
 
 
 @pytest.mark.parametrize(

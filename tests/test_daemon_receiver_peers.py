@@ -143,7 +143,7 @@ def test_storescu_sends_a_real_study_of_148_slices(fresh: RunningReceiver, share
     (folder,) = fresh.spool.iterdir()
     assert [path.name for path in fresh.files()] == [f"{number:08d}.dcm" for number in range(1, 149)]
     assert '"outcome": "released"' in (folder / "ended.json").read_text()
-    assert not list(folder.glob("*.part"))
+    assert not fresh.half_files()
 
 
 def test_malformed_instances_are_kept(receiver: RunningReceiver, shared_data: Path) -> None:

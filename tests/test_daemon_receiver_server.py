@@ -147,7 +147,7 @@ def test_kill_9_in_mid_transfer_leaves_every_final_name_whole(tmp_path: Path) ->
 
 
 def _part_sizes(receiver: RunningReceiver) -> list[int]:
-    return [path.stat().st_size for path in receiver.spool.glob("*/*.part")]
+    return [path.stat().st_size for path in receiver.half_files()]
 
 
 def test_64_associations_at_once_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_disk_that_fills_costs_the_instance_and_not_the_association(disks: Dis
 
         assert peer.store(first) == Status.SUCCESS
         assert peer.store(an_instance(2, size=4_000_000), maximum_length=65_536) == Status.OUT_OF_RESOURCES
-        assert not list(receiver.spool.glob("*/*.part"))
+        assert not receiver.half_files()
         assert peer.store(last) == Status.SUCCESS
         assert [digest_of_data_set(path) for path in receiver.files()] == [
             digest(first.data_set),
@@ -279,7 +279,7 @@ def test_a_peer_that_falls_silent_is_aborted_after_the_idle_time(tmp_path: Path)
             assert peer.read_pdu()[0] == A_ABORT
             assert peer.is_closed_by_peer()
         receiver.wait_for_log("aborted: 0 instances")
-        assert not list(receiver.spool.glob("*/*.part"))
+        assert not receiver.half_files()
 
 
 def test_sigterm_lets_a_running_store_finish_and_aborts_the_idle(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_sigterm_lets_a_running_store_finish_and_aborts_the_idle(tmp_path: Path)
             instance = an_instance(size=100_000)
             message = store_message(instance, maximum_length=16_384)
             busy.send(message[:-20_000])
-            wait_until(lambda: list(receiver.spool.glob("*/*.part")), "the transfer does not begin")
+            wait_until(receiver.half_files, "the transfer does not begin")
 
             receiver.process.send_signal(signal.SIGTERM)
             assert idle.read_pdu()[0] == A_ABORT
@@ -309,12 +309,12 @@ def test_a_transfer_that_does_not_end_is_cut_when_the_receiver_stops(tmp_path: P
     with running_receiver(tmp_path, processes=1) as receiver, receiver.connect() as peer:
         peer.associate()
         peer.send(store_message(an_instance())[:-10])
-        wait_until(lambda: list(receiver.spool.glob("*/*.part")), "the transfer does not begin")
+        wait_until(receiver.half_files, "the transfer does not begin")
 
         receiver.process.send_signal(signal.SIGTERM)
 
         assert receiver.process.wait(30) == 0
-        assert not list(receiver.spool.glob("*/*.part"))
+        assert not receiver.half_files()
 
 
 def test_children_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:

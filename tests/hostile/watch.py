@@ -63,7 +63,7 @@ class Watch:
                 wait_until(lambda what=what: self._is_back(what), f"{what} are left")  # type: ignore[misc]
             except AssertionError as error:
                 found.append(f"{error}: {self.now()}, before: {self.before}")
-        if left := [str(path) for path in self.receiver.spool.glob("*/*.part")]:
+        if left := [str(path) for path in self.receiver.half_files()]:
             found.append(f"half files are left: {left}")
         return found
 
