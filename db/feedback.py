@@ -1,20 +1,24 @@
 """What readers say of results, and the labels that become of it; the caller owns the transaction.
 
-Nothing that was sent changes: a label is for the next training; a corrected report is asked for by itself.
+Nothing that was sent changes: a label is for the next training. A corrected report is asked for by itself.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db import audit, intake
+from db.changes import reanalyse
 from db.label_policy import Opinion
 from db.labels import set_label
 from db.models import Agreement, Analysis, Feedback, LabelSource, LabelValue, Study
 from lungnode.errors import UnusableError
 
+CORRECTION_PRIORITY: Final = 1  # somebody waits for it; 0 is the first
 _TOLD = {"positive": LabelValue.POSITIVE, "negative": LabelValue.NEGATIVE}
 
 
@@ -66,6 +70,33 @@ def _label(said: Said, verdict: str) -> LabelValue:
     if said.value is None or said.value == told:
         raise UnusableError(f"The verdict is {verdict}: to disagree, name what the study shows instead.")
     return said.value
+
+
+def correct_report(session: Session, study: Study, reader: str, now: datetime) -> Analysis:
+    """Queue a revision whose report states what a reader said of the last one, and names it as predecessor.
+
+    Raises:
+        UnusableError: No slice was analysed, the reader has not said of the last result that it is otherwise,
+            or the study cannot be analysed again.
+    """
+    uid = study.study_instance_uid
+    intake.serialise(session)
+    session.refresh(study)
+    last = session.get(Analysis, study.last_analysis_id) if study.last_analysis_id else None
+    if last is None or last.probability is None:
+        raise UnusableError(f"Study {uid} has no finding that a report could correct.")
+    said = session.scalar(select(Feedback).where(Feedback.study_id == study.id, Feedback.reader == reader))
+    if said is None or said.analysis_id != last.id or said.agreement == Agreement.AGREE:
+        raise UnusableError(
+            f"{reader} has not said that the last result of study {uid} is otherwise; "
+            "a report is corrected by who disagrees with it or is uncertain."
+        )
+    analysis = reanalyse(session, study, CORRECTION_PRIORITY, now)
+    analysis.reading = {"reader": reader, "value": said.value, "remark": said.remark}
+    # The remark may name the patient.
+    told = {"revision": analysis.revision, "value": said.value}
+    audit.record(session, "report corrected", uid, now, **told)
+    return analysis
 
 
 def list_feedback(session: Session, study: Study) -> Sequence[Feedback]:

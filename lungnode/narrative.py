@@ -58,4 +58,5 @@ def _value(item: Dataset) -> str:
         measured = item.MeasuredValueSequence[0]
         unit = measured.MeasurementUnitsCodeSequence[0].CodeMeaning
         return f"{float(measured.NumericValue):g} ({unit})"
-    return str(item.get(VALUES.get(item.ValueType, ""), ""))
+    value = str(item.get(VALUES.get(item.ValueType, ""), ""))
+    return value.rstrip("^") if item.ValueType == "PNAME" else value

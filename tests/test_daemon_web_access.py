@@ -48,6 +48,7 @@ NEEDS = {
     "GET /api/v1/studies/{study_instance_uid}": "view",
     "POST /api/v1/studies/{study_instance_uid}/reanalysis": "operate",
     "PUT /api/v1/studies/{study_instance_uid}/feedback": "judge",
+    "POST /api/v1/studies/{study_instance_uid}/corrected-report": "judge",
     "POST /api/v1/studies/{study_instance_uid}/labels": "judge",
     "GET /api/v1/labels": "view",
     "GET /api/v1/results": "view",

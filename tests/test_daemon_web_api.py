@@ -178,6 +178,42 @@ def test_feedback_that_contradicts_itself_is_refused(
     assert reader.send("PUT", address, json=said).status_code == status
 
 
+def test_a_corrected_report_is_queued_for_who_disagrees_and_for_nobody_else(web: Web) -> None:
+    uid = a_study(web, "positive", 3)
+    feedback, corrected = f"{API}/studies/{uid}/feedback", f"{API}/studies/{uid}/corrected-report"
+    reader, other = web.browser("reader"), web.browser("admin")
+    told = {"agreement": "disagree", "value": "negative", "remark": "vessel"}
+
+    silent = reader.send("POST", corrected)
+    other.send("PUT", feedback, json={"agreement": "agree"})
+    agreeing = other.send("POST", corrected)
+    reader.send("PUT", feedback, json=told)
+    queued = reader.send("POST", corrected)
+    again = reader.send("POST", corrected)
+
+    assert [answer.status_code for answer in (silent, agreeing, queued, again)] == [409, 409, 202, 409]
+    assert "reader has not said that the last result" in silent.json()["detail"]
+    analysis = web.browser("viewer").get(f"{API}/studies/{uid}").json()["analyses"][-1]
+    assert (analysis["revision"], analysis["state"]) == (queued.json()["revision"], "queued")
+    assert analysis["reading"] == {"reader": "reader", "value": "negative", "remark": "vessel"}
+    with reading(web.engine) as session:
+        asked = (AuditEvent.action == "report corrected", AuditEvent.subject == uid)
+        (event,) = session.scalars(select(AuditEvent).where(*asked)).all()
+    assert event.actor == "reader"
+    assert "vessel" not in repr(event.details)
+
+
+@pytest.mark.parametrize("verdict", ["", "not_applicable", "error"])
+def test_what_has_no_finding_has_no_report_to_correct(web: Web, reader: Browser, verdict: str) -> None:
+    address = f"{API}/studies/{a_study(web, verdict)}"
+    reader.send("PUT", f"{address}/feedback", json={"agreement": "disagree", "value": "negative"})
+
+    answer = reader.send("POST", f"{address}/corrected-report")
+
+    assert answer.status_code == 409
+    assert "no finding that a report could correct" in answer.json()["detail"]
+
+
 def test_a_laboratorys_label_is_added_and_updated(web: Web, reader: Browser) -> None:
     address = f"{API}/studies/{a_study(web, 'negative', 2)}/labels"
     label = {"value": "positive", "source": "rt-pcr", "reader": "lab", "labelled_on": "2021-01-02"}

@@ -11,6 +11,7 @@ from lungnode.series import choose
 from lungnode.settings import Settings
 from worker.analysis import Seen
 from worker.outputs.compose import Composed, GrayOf, compose
+from worker.outputs.header import kind_of
 from worker.result import Context, StudyFinding, Verdict
 from worker.results import groups_to_compose
 from worker.study import Revision
@@ -32,6 +33,8 @@ def compose_results(
         return []
     groups = groups_to_compose(destinations_of(settings, revision.rule), finding.verdict)
     context = _context(revision, settings, model)
+    if context.stated:  # it corrects the report alone: pictures say what the revision before showed
+        groups = tuple(group for group in groups if kind_of(group).modality == "SR")
     return compose(finding, context, sources, gray, groups)
 
 
@@ -63,6 +66,7 @@ def _context(revision: Revision, settings: Settings, model: Model) -> Context:
         completeness=revision.completeness,
         predecessors=revision.predecessors,
         corrected=revision.corrected,
+        reading=revision.reading,
         model_name=info.name,
         model_version=info.version,
         model_digest=info.digest,

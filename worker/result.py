@@ -45,6 +45,16 @@ class StudyFinding:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a reader says instead of the algorithm."""
+
+    reader: str  # the account, in ASCII
+    verdict: Verdict  # positive, negative or undetermined
+    remark: str
+    revision: int  # whose report states it
+
+
+@dataclass(frozen=True)
 class Context:
     """What the outputs say beside the finding: taken from rows and settings, never from the clock."""
 
@@ -63,3 +73,9 @@ class Context:
     summary_identification: bool = False
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
     corrected: Mapping[str, str] = field(default_factory=dict)  # of the patient, by keyword
+    reading: Reading | None = None  # the last one, of this revision or an earlier one
+
+    @property
+    def stated(self) -> Reading | None:
+        """What a reader says, where this revision is the corrected report that states it."""
+        return self.reading if self.reading and self.reading.revision == self.revision else None

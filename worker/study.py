@@ -2,15 +2,23 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.corrections import corrected_attributes
-from db.models import Analysis, Disposition, Instance, Output, Study
+from db.models import Analysis, Disposition, Instance, LabelValue, Output, Study
 from lungnode.store import StoredFile
+from worker.result import Reading, Verdict
 
 Reference = tuple[str, str, str]  # series, SOP class and SOP Instance UID
+
+_VERDICTS: Final = {
+    LabelValue.POSITIVE: Verdict.POSITIVE,
+    LabelValue.NEGATIVE: Verdict.NEGATIVE,
+    LabelValue.UNCERTAIN: Verdict.UNDETERMINED,
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class Revision:
     predecessors: dict[str, tuple[Reference, ...]]  # the report of the revision before, by output group
     corrected: dict[str, str]  # attributes that outputs say instead of the files, by keyword
     withdrawn: str  # why its results would not count any more; empty: they do
+    reading: Reading | None = None  # of the last corrected report, this revision's or an earlier one's
 
 
 def read_revision(session: Session, analysis_id: int) -> Revision:
@@ -53,7 +62,25 @@ def read_revision(session: Session, analysis_id: int) -> Revision:
         predecessors=_predecessors(session, row),
         corrected=corrected_attributes(session, row.study_id, row.revision),
         withdrawn=row.withdrawn,
+        reading=_reading(session, row),
     )
+
+
+def _reading(session: Session, row: Analysis) -> Reading | None:
+    """Return what a reader said last of the study; nothing of what was withdrawn."""
+    said = (
+        select(Analysis.revision, Analysis.reading)
+        .where(Analysis.study_id == row.study_id, Analysis.revision <= row.revision)
+        .where(Analysis.withdrawn == "")
+        .order_by(Analysis.revision.desc())
+    )
+    found = ((revision, reading) for revision, reading in session.execute(said) if reading)
+    return next((_read(revision, reading) for revision, reading in found), None)
+
+
+def _read(revision: int, told: dict[str, str]) -> Reading:
+    verdict = _VERDICTS[LabelValue(told["value"])]
+    return Reading(told["reader"], verdict, told["remark"], revision)
 
 
 def _predecessors(session: Session, row: Analysis) -> dict[str, tuple[Reference, ...]]:

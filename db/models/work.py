@@ -82,6 +82,8 @@ class Analysis(Base):
     # Of the slices that the model saw: slices, spacing_mm, gray_mean, gray_sd.
     input_statistics: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     withdrawn: Mapped[str] = mapped_column(Text, default="")  # why its results do not count any more
+    # Of a corrected report: reader, value and remark, which it states above what the model finds.
+    reading: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
 
     study: Mapped["Study"] = relationship(back_populates="analyses")
     outputs: Mapped[list["Output"]] = relationship(back_populates="analysis", order_by="Output.id")

@@ -63,6 +63,7 @@ EVENTS: Final[Mapping[str, Event]] = {
     "study analysed": Event(codes.INSTANCES_ACCESSED, Action.READ, About.STUDY),
     "study viewed": Event(codes.INSTANCES_ACCESSED, Action.READ, About.STUDY),
     "study corrected": Event(codes.INSTANCES_ACCESSED, Action.UPDATE, About.STUDY),
+    "report corrected": Event(codes.PROCEDURE_RECORD, Action.UPDATE, About.STUDY),
     "study deleted": Event(codes.STUDY_DELETED, Action.DELETE, About.STUDY),
     "instances withdrawn": Event(codes.INSTANCES_ACCESSED, Action.UPDATE, About.STUDY),
     "files deleted": Event(codes.STUDY_DELETED, Action.DELETE, About.STUDY),

@@ -46,6 +46,7 @@ _ANALYSIS: Final = (
     "model_digest",
     "runtime",
     "withdrawn",
+    "reading",
     "phases",
     "details",
 )
@@ -236,7 +237,10 @@ def _print_analysis(console: Console, analysis: dict[str, Any]) -> None:
         f"\n[bold]Revision {analysis['revision']}: {analysis['state']}, {verdict}{figure}{limit}[/]"
     )
     withdrawn = f"does not count any more: {analysis['withdrawn']}" if analysis["withdrawn"] else ""
-    lines = [withdrawn, analysis["completeness"], analysis["reason"], *choice_of(analysis["details"])]
+    reading = analysis["reading"]
+    corrected = f"corrected report: {reading['value']}, says reader {reading['reader']}" if reading else ""
+    general = (withdrawn, corrected, analysis["completeness"], analysis["reason"])
+    lines = [*general, *choice_of(analysis["details"])]
     for line in filter(None, dict.fromkeys(lines)):  # the reason is often one of the choice's
         console.print(f"  {escape(line)}", highlight=False)
     for line in bars(analysis["phases"]):

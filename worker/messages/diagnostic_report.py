@@ -88,6 +88,8 @@ def _report(told: Told, destination: FhirDestination) -> dict[str, Any]:
         "imagingStudy": [_study(told)],
         "conclusion": "\n".join((told.conclusion, *told.remarks)),
     }
+    if told.reader:
+        made["resultsInterpreter"] = [{"display": told.reader}]
     if told.presence is not None:
         made["result"] = [{"reference": _full_url(told, "Observation")}]
         if told.presence == codes.PRESENT and not told.withdrawn:
@@ -102,6 +104,7 @@ def _observation(told: Told, destination: FhirDestination) -> dict[str, Any]:
         "resourceType": "Observation",
         **_common(told, destination),
         "category": [{"coding": [imaging]}],
+        **({"performer": [{"display": told.reader}]} if told.reader else {}),
         "code": _concept(codes.COVID_19),
         "valueCodeableConcept": _concept(told.presence or codes.PRESENCE_UNDETERMINED),
         "bodySite": _concept(codes.LUNG),

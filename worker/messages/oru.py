@@ -138,10 +138,11 @@ def _status(told: Told) -> str:
 
 def _add_observations(order: Group, told: Told) -> None:
     report, one = told.report, _joined("^", (codes.RATIO.value, codes.RATIO.meaning, "UCUM"))
+    finding = _coded(codes.COVID_19)
     rows = [
         ("ST", _coded(codes.STUDY_INSTANCE_UID), [str(report.StudyInstanceUID)], ""),
         ("ST", "^SR Instance UID", [str(report.SOPInstanceUID)], ""),
-        ("CWE", _coded(codes.COVID_19), [_coded(told.presence)] if told.presence else [], ""),
+        ("CWE", finding, [_coded(told.presence)] if told.presence else [], ""),
         ("NM", _coded(codes.PROBABILITY), _numbers(told.probability), one),
         ("NM", _coded(codes.THRESHOLD), _numbers(told.threshold), one),
         ("TX", _coded(codes.CONCLUSION), [escaped(told.conclusion)], ""),
@@ -155,6 +156,8 @@ def _add_observations(order: Group, told: Told) -> None:
             numbered = str(sub_id) if len(values) > 1 else ""
             fields = (str(number), kind, name, numbered, value, units)
             _set_observation(obx, fields, told)
+            if name == finding:  # OBX-16, Responsible Observer
+                _put(obx, 16, escaped(told.reader))
 
 
 def _numbers(value: object) -> list[str]:

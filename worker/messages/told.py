@@ -21,10 +21,11 @@ class Told:
     report: Dataset
     conclusion: str
     remarks: tuple[str, ...]
-    presence: Code | None  # None: nothing was analysed
+    presence: Code | None  # None: nothing was analysed; a reader's, where the report is corrected
     probability: Decimal | None
     threshold: Decimal | None
     withdrawn: str = ""  # why nothing of it counts any more
+    reader: str = ""  # who says it, where the report is corrected
 
     @property
     def at(self) -> datetime:
@@ -40,9 +41,8 @@ class Told:
 
     @property
     def tracking_uid(self) -> str:
-        """What identifies the observation: the same in each revision of the study."""
-        (item,) = _named(self.report, codes.TRACKING_UID)
-        return str(item.UID)
+        """What identifies the observation: the same in each revision of the study, corrected or not."""
+        return str(next(_named(self.report, codes.TRACKING_UID)).UID)
 
     @property
     def request(self) -> Dataset:
@@ -62,6 +62,7 @@ def read_report(report: Dataset, withdrawn: str = "") -> Told:
         probability=_number(report, codes.PROBABILITY),
         threshold=_number(report, codes.THRESHOLD),
         withdrawn=withdrawn,
+        reader=next((item.PersonName.family_name for item in _named(report, codes.PERSON_NAME)), ""),
     )
 
 
@@ -72,10 +73,12 @@ def text(holder: Dataset, keyword: str, pattern: re.Pattern[str] | None = None) 
 
 
 def _presence(report: Dataset) -> Code | None:
+    """Return the last one: a reader's stands behind the algorithm's."""
+    found = None
     for item in _named(report, codes.PRESENCE):
         code = item.ConceptCodeSequence[0]
-        return Code(code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning)
-    return None
+        found = Code(code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning)
+    return found
 
 
 def _number(report: Dataset, name: Code) -> Decimal | None:

@@ -17,6 +17,7 @@ from highdicom.sr import (
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
+    PersonObserverIdentifyingAttributes,
     QualitativeEvaluation,
     SourceImageForMeasurementGroup,
     TrackingIdentifier,
@@ -42,7 +43,7 @@ from worker.outputs.header import (
 )
 from worker.outputs.library import image_library
 from worker.outputs.source import decoded
-from worker.outputs.wording import conclusion, remarks
+from worker.outputs.wording import remarks, reported
 from worker.result import Context, StudyFinding, Verdict
 
 PRESENCE = {
@@ -64,6 +65,8 @@ def compose_report(
     images = used_images(finding.slices, sources)
     source = images[0].source
     report = header(source, context, group, number=1, key=())
+    if context.stated:
+        report.SeriesDescription = f"{report.SeriesDescription}, corrected"
     report.update(content(finding, context, images))
     report.CompletionFlag = "COMPLETE"
     report.VerificationFlag = "UNVERIFIED"
@@ -105,14 +108,14 @@ def content(finding: StudyFinding, context: Context, images: Sequence[UsedImage]
     tree: Dataset = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer(context)),
         procedure_reported=codes.CT_PROCEDURE,
-        imaging_measurements=[_measurement_group(finding, context, images)],
+        imaging_measurements=[_measurement_group(finding, context, images), *_reader_groups(context)],
         title=codes.MEASUREMENT_REPORT,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
             CodedConcept.from_code(codes.ENGLISH)
         ),
     )[0]
     tree.ContentSequence.insert(len(tree.ContentSequence) - 1, image_library(images))
-    tree.ContentSequence.append(_text(codes.CONCLUSION, conclusion(finding)))
+    tree.ContentSequence.append(_text(codes.CONCLUSION, reported(finding, context)))
     for remark in remarks(finding, context):
         tree.ContentSequence.append(_text(codes.COMMENT, remark))
     return tree
@@ -155,6 +158,31 @@ def _measurement_group(
         qualitative_evaluations=[_evaluation(finding.verdict)],
         source_images=[_source_image(image) for image in images],
     )
+
+
+def _reader_groups(context: Context) -> list[MeasurementsAndQualitativeEvaluations]:
+    """Return the TID 1501 group of what a reader says in a corrected report, behind the algorithm's.
+
+    Source: PS3.16 TID 1002 and 1003; PS3.3 Table A.35.13-2, a container may have its own observer.
+    """
+    said = context.stated
+    if said is None:
+        return []
+    uid = derive_uid("tracking", context.study_instance_uid, codes.COVID_19.value, said.reader)
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=uid, identifier=f"COVID-19, reader {said.reader}"),
+        finding_type=codes.COVID_19,
+        finding_sites=[FindingSite(anatomic_location=codes.LUNG)],
+        qualitative_evaluations=[_evaluation(said.verdict)],
+    )
+    reader = ObserverContext(
+        observer_type=CodedConcept.from_code(codes.PERSON),
+        observer_identifying_attributes=PersonObserverIdentifyingAttributes(name=f"{said.reader}^"),
+    )
+    items = group[0].ContentSequence
+    for place, item in enumerate(reader, start=2):  # behind the two of the tracking identifier
+        items.insert(place, item)
+    return [group]
 
 
 def _parameters(finding: StudyFinding, context: Context) -> list[str]:

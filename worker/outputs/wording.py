@@ -11,7 +11,7 @@ from worker.result import Context, SliceFinding, StudyFinding, Verdict
 FINDING: Final = "COVID-19 pneumonia"
 RESEARCH_NOTICE: Final = "Lungnode: research use only, not for diagnostic use"
 
-_SPELLED: Final = str.maketrans({"°": " degrees"})
+_SPELLED: Final = str.maketrans({"°": " degrees", "ß": "ss"})
 
 _CONCLUSIONS: Final = {
     Verdict.POSITIVE: f"Signs of {FINDING} found by the algorithm.",
@@ -22,6 +22,20 @@ _CONCLUSIONS: Final = {
 }
 
 
+_READ: Final = {
+    Verdict.POSITIVE: f"Signs of {FINDING} seen by reader",
+    Verdict.NEGATIVE: f"No signs of {FINDING} seen by reader",
+    Verdict.UNDETERMINED: f"Presence of {FINDING} undetermined by reader",
+}
+
+
+def reported(finding: StudyFinding, context: Context) -> str:
+    """Return the conclusion of a report; a corrected one has the reader's words before the algorithm's."""
+    said = context.stated
+    own = conclusion(finding)
+    return f"Corrected: {_READ[said.verdict]} {said.reader}. {own}" if said else own
+
+
 def conclusion(finding: StudyFinding) -> str:
     """Return the verdict in words, with its reason."""
     return " ".join(part for part in (_CONCLUSIONS[finding.verdict], plain(finding.reason)) if part)
@@ -29,7 +43,7 @@ def conclusion(finding: StudyFinding) -> str:
 
 def remarks(finding: StudyFinding, context: Context) -> list[str]:
     """Return what a reader should know of the input, the model and the use of this result."""
-    said = [f"Completeness of the study: {context.completeness or 'not known'}."]
+    said = [*_of_reader(context), f"Completeness of the study: {context.completeness or 'not known'}."]
     if finding.slices:
         said.append(f"Analysed: {slices_in_words(finding)}.")
     said += [plain(sentence) for sentence in finding.choice]
@@ -38,6 +52,15 @@ def remarks(finding: StudyFinding, context: Context) -> list[str]:
     if notice(context):
         said.append(f"{notice(context)}.")
     return [plain(sentence) for sentence in said]
+
+
+def _of_reader(context: Context) -> list[str]:
+    said = context.reading
+    if said is None:
+        return []
+    if context.stated is None:  # the algorithm has spoken again since
+        return [f"Report of revision {said.revision}, corrected: {_READ[said.verdict]} {said.reader}."]
+    return [f"Remark of reader {said.reader}: {said.remark}"] if said.remark else []
 
 
 def slices_in_words(finding: StudyFinding) -> str:
@@ -85,10 +108,14 @@ def identification(patient: Dataset) -> str:
 
 def letters(text: str) -> str:
     """Return `text` without accents; nothing when other than ASCII is left."""
-    bare = "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
+    bare = _bare(text)
     return bare if bare.isascii() else ""
 
 
 def plain(text: str) -> str:
-    """Return `text` in ASCII, which every character set of a destination holds."""
-    return text.translate(_SPELLED).encode("ascii", "replace").decode("ascii")
+    """Return `text` in ASCII, which every character set of a destination holds; accents are dropped."""
+    return _bare(text.translate(_SPELLED)).encode("ascii", "replace").decode("ascii")
+
+
+def _bare(text: str) -> str:
+    return "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))

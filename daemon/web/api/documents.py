@@ -136,6 +136,13 @@ class LabelDocument(Document):
         return cls(**own | {"study_instance_uid": row.study.study_instance_uid})
 
 
+class Queued(Document):
+    """An analysis that was queued."""
+
+    study_instance_uid: str
+    revision: int
+
+
 class AnalysisDocument(AnalysisSummary):
     """An analysis with its choice, its slices, and what was made and sent."""
 
@@ -144,6 +151,7 @@ class AnalysisDocument(AnalysisSummary):
     runtime: str
     phases: dict[str, Any] = Field(description="seconds by phase")
     details: dict[str, Any] = Field(description="series choice and probability by slice")
+    reading: dict[str, Any] = Field(description="of a corrected report: reader, value, remark; else empty")
     outputs: list[OutputDocument]
     deliveries: list[DeliveryDocument]
 

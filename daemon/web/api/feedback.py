@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from daemon.web.access import Judge, Viewer
 from daemon.web.api.common import Document, Given, Paged, Text, Uid, link_next, router, study_of
-from daemon.web.api.documents import LabelDocument
+from daemon.web.api.documents import LabelDocument, Queued
 from daemon.web.audited import note_look, writing
 from daemon.web.node import Node
-from db.feedback import Said, give_feedback
+from db.feedback import Said, correct_report, give_feedback
 from db.label_policy import Opinion
 from db.labels import set_label
 from db.listings import page_of_labels
@@ -67,6 +67,14 @@ def give(study_instance_uid: Uid, new: NewFeedback, node: Node, caller: Judge) -
     with writing(node, caller) as session:
         row = give_feedback(session, study_of(session, study_instance_uid), said, node.clock())
         return FeedbackDocument.model_validate(row)
+
+
+@api.post("/studies/{study_instance_uid}/corrected-report", status_code=202)
+def correct(study_instance_uid: Uid, node: Node, caller: Judge) -> Queued:
+    """Queue a report that states what you said of the last result; it names the one before as predecessor."""
+    with writing(node, caller) as session:
+        row = correct_report(session, study_of(session, study_instance_uid), caller.name, node.clock())
+        return Queued(study_instance_uid=study_instance_uid, revision=row.revision)
 
 
 @api.get("/labels")

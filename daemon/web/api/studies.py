@@ -12,6 +12,7 @@ from daemon.web.api.common import Given, Paged, Uid, Wanted, link_next, router, 
 from daemon.web.api.documents import (
     AnalysisDocument,
     LabelDocument,
+    Queued,
     SeriesDocument,
     StudyDocument,
     StudySummary,
@@ -55,13 +56,6 @@ class Reanalysis(Given):
     """How a study is analysed again."""
 
     priority: int = Field(5, ge=0, le=9, description="0 first, 9 last")
-
-
-class Queued(BaseModel):
-    """An analysis that was queued."""
-
-    study_instance_uid: str
-    revision: int
 
 
 @api.get("/studies")
