@@ -11,6 +11,7 @@ from db.models import AuditEvent, Feedback, Label
 from db.session import reading
 from lungnode.phantom import Patient
 from tests.browsing import DESKTOP, GUIDE_SIZE, PHONE, Tab, chromium, needs_chromium, tab
+from tests.nodes import wait_for
 from tests.whole_node import WholeNode, not_registered, whole_node
 
 pytestmark = needs_chromium
@@ -78,7 +79,7 @@ def test_wheel_keys_and_the_course_scroll_through_the_slices(page: Tab) -> None:
     first = at(page)
     page.page.locator("#stage").hover()
     page.page.mouse.wheel(0, 100)
-    wheeled = at(page)
+    expect(course(page)).to_have_attribute("aria-valuenow", str(first + 1))
     page.page.locator("#stage").click()
     moved = []
     for key in ("ArrowDown", "ArrowUp", "End", "PageUp", "Home", "PageDown"):
@@ -88,7 +89,6 @@ def test_wheel_keys_and_the_course_scroll_through_the_slices(page: Tab) -> None:
     assert box is not None
     page.page.mouse.click(box["x"] + box["width"] - 2, box["y"] + 20)
 
-    assert wheeled == first + 1
     assert moved == [first + 2, first + 1, SLICES, SLICES - 10, 1, 11]
     assert at(page) == SLICES
     expect(shown(page)).to_have_attribute("alt", f"Slice {SLICES} of {SLICES}")
@@ -124,14 +124,16 @@ def test_a_finger_scrolls_sideways(opened: Opened) -> None:
             told = {"type": kind, "touchPoints": [{"x": each, "y": y} for each in points]}
             finger.send("Input.dispatchTouchEvent", told)
 
-        assert at(page) < first
+        wait_for(lambda: at(page) < first, what="an earlier slice")
 
 
 def test_neighbours_are_there_before_they_are_asked_for(page: Tab) -> None:
-    asked = page.page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
+    def asked(what: str) -> bool:
+        names = page.page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
+        return sum(what in each for each in names) > 10
 
-    assert sum("/rendered?" in each for each in asked) > 10
-    assert sum("/heatmaps/" in each for each in asked) > 10
+    wait_for(lambda: asked("/rendered?"), what="slices")
+    wait_for(lambda: asked("/heatmaps/"), what="heatmaps")
 
 
 def test_the_window_and_the_heatmap_change_what_is_seen(page: Tab) -> None:
@@ -217,24 +219,51 @@ def test_a_refused_delivery_tells_why_and_is_sent_again(opened: Opened, page: Ta
     assert page.wrong == []
 
 
+def follow(page: Tab, node: WholeNode, heatmaps: str) -> None:
+    """Have the revision analysed that the page shows as queued, and wait until the page shows its result."""
+    expect(page.page.locator("#viewer")).to_have_attribute("data-heatmaps", "")
+    expect(page.page.locator("#verdict")).to_contain_text("said positive")
+    node.work()
+    # As who comes back to the page; it may be loading itself again, and then this is repeated.
+    page.page.dispatch_event("body", "visibilitychange")
+    expect(page.page.locator("#viewer")).to_have_attribute("data-heatmaps", heatmaps)
+
+
 def test_a_study_that_is_analysed_again_shows_its_new_revision_by_itself(opened: Opened, page: Tab) -> None:
     node, _, address = opened
     page.page.get_by_role("button", name="Analyse again").click()
     page.page.get_by_role("dialog").get_by_role("button", name="Analyse again").click()
-    expect(page.page.locator("#viewer")).to_have_attribute("data-heatmaps", "")
-    expect(page.page.locator("#verdict")).to_contain_text("Revision 1 said positive")
-    node.work()
-    page.page.evaluate(
-        "document.dispatchEvent(new Event('visibilitychange'))"
-    )  # as who comes back to the page
+    follow(page, node, f"{address}/revisions/2/heatmaps/")
 
-    expect(page.page.locator("#viewer")).to_have_attribute(
-        "data-heatmaps", f"{address}/revisions/2/heatmaps/"
-    )
     expect(page.page.locator("#history tbody tr")).to_have_count(2)
     page.open(f"{address}?revision=1")
     expect(page.page.locator("main")).to_contain_text("This is revision 1; a later one counts.")
     page.check()
+
+
+def test_who_disagrees_sends_a_corrected_report(opened: Opened, page: Tab) -> None:
+    node, _, address = opened
+    sent = len(node.pacs.stored)
+    correct = page.page.get_by_role("button", name="Send a corrected report")
+    expect(correct).to_have_count(0)  # what was said is about revision 1
+    page.page.get_by_label("Disagree").check()
+    page.page.get_by_label("Remark").fill("Old scars.")
+    page.page.get_by_role("button", name="Replace what I said").click()
+    correct.click()
+    dialog = page.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("states “negative” as seen by admin")
+    dialog.get_by_role("button", name="Send the corrected report").click()
+    follow(page, node, f"{address}/revisions/3/heatmaps/")
+
+    expect(page.page.locator("#corrected")).to_contain_text("negative, says reader admin")
+    expect(page.page.locator("#history")).to_contain_text("report corrected by admin: negative")
+    expect(correct).to_have_count(0)
+    page.page.get_by_text("Report as text").click()
+    expect(page.page.locator("#report")).to_contain_text(
+        "Corrected: No signs of COVID-19 pneumonia seen by reader admin."
+    )
+    page.check()
+    assert len(node.pacs.stored) == sent + 1  # the report alone
 
 
 def test_a_study_without_a_verdict_says_why_and_shows_harmful_names_as_they_are_written(
