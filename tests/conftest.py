@@ -1,5 +1,6 @@
 """Shared fixtures: the real test data, and real databases."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from tests.stores import ObjectServer, running_object_server
 if TYPE_CHECKING:
     from tests.couriers import MakeCourier
     from tests.spooling import ClerkNode
+
+# Where Debian's packages put servers; an ordinary user's PATH does not lead there.
+os.environ["PATH"] += f"{os.pathsep}/usr/sbin"
 
 SHARED_DATA: Final = Path(__file__).resolve().parents[2] / "shared/data"
 

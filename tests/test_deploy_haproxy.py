@@ -23,8 +23,7 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "deploy/haproxy/haproxy.cfg"
 SCANNER = "127.0.0.44"
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") is None,
-    reason="HAProxy is absent: apt install haproxy",
+    shutil.which("haproxy") is None, reason="HAProxy is absent: apt install haproxy"
 )
 
 
@@ -69,10 +68,8 @@ def balanced(tmp_path: Path) -> Iterator[Balanced]:
             running = running_receiver(tmp_path / name, proxies=["127.0.0.1/32"])
             receivers.append(stack.enter_context(running))
         config, port = example(tmp_path, [receiver.port for receiver in receivers])
-        program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert program
         with (tmp_path / "log").open("wb") as log:
-            process = subprocess.Popen([program, "-f", config], stdout=log, stderr=log)
+            process = subprocess.Popen(["haproxy", "-f", config], stdout=log, stderr=log)
         stack.callback(stop, process)
         wait_for(lambda: accepts(port), limit_s=30, what="HAProxy")
         yield Balanced(port, receivers, tmp_path / "log")
@@ -98,7 +95,8 @@ def test_associations_are_spread_and_each_receiver_knows_the_scanner(balanced: B
 
     for receiver in balanced.receivers:
         assert set(addresses(receiver)) == {SCANNER}
-        assert len(receiver.files()) == 2
+    # Who has not yet seen the end of an association is passed over, so that the shares may differ.
+    assert sum(len(receiver.files()) for receiver in balanced.receivers) == 4
 
 
 def test_a_receiver_that_dies_costs_scanners_another_try_at_most(balanced: Balanced) -> None:

@@ -93,12 +93,8 @@ def skip_where_impossible() -> None:
         ("redis-server", "redis-server"),
         ("Orthanc", "orthanc"),
     ):
-        if _program(program) is None:
+        if shutil.which(program) is None:
             pytest.skip(f"{program} is absent: apt install {package}")
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
 
 
 @dataclass
@@ -279,8 +275,7 @@ def start_broker(host: Host) -> "subprocess.Popen[bytes]":
 
 
 def _start_balancer(cluster: Cluster) -> "subprocess.Popen[bytes]":
-    folder, program = cluster.folder, _program("haproxy")
-    assert program
+    folder = cluster.folder
     certificate = trustme.CA().issue_cert("localhost")
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "lungnode.pem")
     text = (REPOSITORY / "deploy/haproxy/haproxy.cfg").read_text()
@@ -288,7 +283,7 @@ def _start_balancer(cluster: Cluster) -> "subprocess.Popen[bytes]":
     text = re.sub("inter 10s fastinter 1s downinter 2s", "inter 1s", text)
     (folder / "haproxy.cfg").write_text(text)
     with cluster.log("balancer").open("wb") as log:
-        command = cluster.host("balancer").command(program, "-f", str(folder / "haproxy.cfg"))
+        command = cluster.host("balancer").command("haproxy", "-f", str(folder / "haproxy.cfg"))
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
