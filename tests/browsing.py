@@ -70,6 +70,7 @@ class Tab:
 
     def check(self) -> None:
         """See that nothing is wrong, for people who do not see or use no mouse as well."""
+        self.page.wait_for_load_state()  # half a page has no headings for its parts
         found = Axe().run(self.page).response["violations"]
         bad = [f"{each['id']}: {_where(each)}" for each in found if each["impact"] in _SERIOUS]
         assert (self.wrong, bad) == ([], [])

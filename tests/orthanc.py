@@ -1,11 +1,12 @@
 """Orthanc as the PACS of a test: private folder, free ports, everything allowed on loopback."""
 
 import json
+import secrets
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from io import BytesIO
@@ -21,8 +22,11 @@ from tests.nodes import stop, wait_for
 
 def free_port() -> int:
     """Return a port that nobody listens on: for programs that cannot tell which one they took."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    while True:
+        # Below 32768, where the kernel would give it to another process before the program takes it.
+        port = 20_000 + secrets.randbelow(12_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Orthanc:
 
     def get(self, path: str) -> Any:
         """Ask its REST interface."""
-        with urlopen(f"http://127.0.0.1:{self.http_port}/{path}", timeout=10) as answer:
+        with urlopen(f"http://127.0.0.1:{self.http_port}/{path}", timeout=30) as answer:
             return json.load(answer)
 
     def post(self, path: str, value: Any) -> Any:
@@ -45,7 +49,7 @@ class Orthanc:
 
     def delete(self, path: str) -> None:
         """Let it forget something."""
-        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=30)
         connection.request("DELETE", f"/{path}")
         assert connection.getresponse().status == 200
         connection.close()
@@ -61,7 +65,7 @@ class Orthanc:
 
     def file(self, identifier: str) -> bytes:
         """Fetch one instance as it was stored."""
-        with urlopen(f"http://127.0.0.1:{self.http_port}/instances/{identifier}/file", timeout=10) as answer:
+        with urlopen(f"http://127.0.0.1:{self.http_port}/instances/{identifier}/file", timeout=30) as answer:
             return bytes(answer.read())
 
     def keep(self, *paths: Path) -> None:

@@ -82,7 +82,7 @@ def _lives(pid: int) -> bool:
     """Tell whether a process is more than a name. Source: proc(5), state Z."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -58,7 +58,7 @@ class ObjectServer:
         bucket = f"lungnode-{uuid4().hex[:12]}"
         with self.client() as client:
             client.create_bucket(Bucket=bucket)
-        return StoreSettings(url=f"s3://{bucket}{prefix}", endpoint=self.url, timeout_s=5)
+        return StoreSettings(url=f"s3://{bucket}{prefix}", endpoint=self.url, timeout_s=20)
 
     def wrapped(self, application: Wsgi) -> Wsgi:
         """Put the faults before an application."""

@@ -45,7 +45,7 @@ from tests.web_peers import Reply, web_peer
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
-PACS = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104, timeout_s=1)
+PACS = DicomDestination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104)
 
 
 def checks(data: Path, **values: Any) -> dict[str, Check]:
@@ -228,7 +228,7 @@ def test_what_a_destination_can_confirm_is_told(
     tmp_path: Path, without: tuple[str, ...], changes: dict[str, str], status: Status, words: str
 ) -> None:
     with archive(*without) as peer:
-        to = DicomDestination(**(dict(PACS) | {"port": peer.port, "timeout_s": 10.0} | changes))
+        to = DicomDestination(**(dict(PACS) | {"port": peer.port} | changes))
         found = checks(tmp_path, destinations=(to,))
 
     assert found["destination PACS"].status == Status.OK
@@ -264,7 +264,10 @@ def test_a_source_is_asked_with_a_c_find(tmp_path: Path) -> None:
         scripted_pacs(lambda _: matches()) as willing,
         scripted_pacs(lambda _: [(0xA900, None)]) as unwilling,
     ):
-        sources = (willing.peer(name="one"), unwilling.peer(name="two", query="patient_root"))
+        sources = (
+            willing.peer(name="one", timeout_s=30),
+            unwilling.peer(name="two", query="patient_root", timeout_s=30),
+        )
         found = checks(tmp_path, peers=sources)
 
     assert (found["source one"].status, found["source two"].status) == (Status.OK, Status.WRONG)
@@ -274,8 +277,8 @@ def test_a_source_is_asked_with_a_c_find(tmp_path: Path) -> None:
 
 def test_what_a_source_moves_must_be_accepted_here(tmp_path: Path) -> None:
     with scripted_pacs(lambda _: matches()) as pacs:
-        known = pacs.peer(name="known", retrieve="move")
-        stranger = pacs.peer(name="stranger", retrieve="move", calling_ae_title="AI_NODE")
+        known = pacs.peer(name="known", retrieve="move", timeout_s=30)
+        stranger = pacs.peer(name="stranger", retrieve="move", calling_ae_title="AI_NODE", timeout_s=30)
         found = checks(tmp_path, peers=(known, stranger))
 
     assert found["retrieval from known"].status == Status.OK

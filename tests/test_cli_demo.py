@@ -75,7 +75,7 @@ def test_ctrl_c_stops_the_demo_and_leaves_nothing_behind(tmp_path: Path) -> None
         wait_for(lambda: any(temporary.glob("*/node/receiver.json")), limit_s=60, what="the node")
         family = list(children(demo.pid))
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(30) != 0
+        assert demo.wait(60) != 0
 
     assert len(family) == 2
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,12 +125,19 @@ def test_an_export_that_is_killed_leaves_no_study_and_the_next_one_goes_on(
     big = "1.2.840.99999.3"
     node.receive(*slices(range(1, 200), big), name="a4")
     node.rounds_after(200)
-    out = tmp_path / "out"
+    out, slow = tmp_path / "out", node.settings.archive / big / f"{big}.1.150.dcm"
+    whole = slow.read_bytes()
+    slow.unlink()
+    os.mkfifo(slow)  # into which nobody writes: the export gets no further
     line = command(node.settings.data, "studies", "export", STUDY, big, str(out), "--deidentified")
 
     with subprocess.Popen(line, env=variables(), stdout=subprocess.DEVNULL) as process:
-        wait_for(lambda: len(list(out.glob(".*/*"))) > 20, 60, "copies of the second study")
-        os.kill(process.pid, signal.SIGKILL)
+        try:
+            wait_for(lambda: len(list(out.glob(".*/*"))) > 20, 60, "copies of the second study")
+        finally:
+            process.kill()
+    slow.unlink()
+    slow.write_bytes(whole)
     (first,) = [path for path in out.iterdir() if not path.name.startswith(".")]
     made = {path: path.stat().st_mtime_ns for path in first.iterdir()}
 

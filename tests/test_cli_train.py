@@ -83,7 +83,7 @@ def test_sigterm_stops_a_training_so_that_it_can_go_on(images: Path, tmp_path: P
     asked = command(tmp_path / "data", "train", *map(str, (*arguments, *lists(images))))
     training = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, env=variables())
 
-    wait_for(lambda: (run / "history.csv").exists() or None, limit_s=60, what="the first epoch")
+    wait_for(lambda: (run / "history.csv").exists() or None, limit_s=120, what="the first epoch")
     training.send_signal(signal.SIGTERM)
     _, told = training.communicate(timeout=60)
 

@@ -58,7 +58,9 @@ def test_a_port_that_is_taken_is_said_by_name_and_served_once_it_is_free(tmp_pat
         port = other.getsockname()[1]
         setting = {"LUNGNODE_RECEIVER__PORT": str(port), "LUNGNODE_RECEIVER__HOST": "127.0.0.1"}
         with lungnode(tmp_path / "data", "up", environment=setting, log=log) as node:
-            wait_for(lambda: "receive ended with exit code 1" in log.read_text(), what="the complaint")
+            wait_for(
+                lambda: "receive ended with exit code 1" in log.read_text(), limit_s=60, what="the complaint"
+            )
             other.close()
             wait_for(lambda: "For research use only" in log.read_text(), limit_s=60, what="the receiver")
             assert stop(node) == 0
@@ -76,7 +78,7 @@ def test_the_web_is_a_part_of_the_node_and_knows_the_other_programs(tmp_path: Pa
     with lungnode(data, "up", environment=settings, log=tmp_path / "log") as node:
         wait_for((data / "web.json").exists, limit_s=60, what="the web")
         told = json.loads((data / "web.json").read_text())
-        with httpx.Client(base_url=f"http://{told['host']}:{told['port']}") as client:
+        with httpx.Client(base_url=f"http://{told['host']}:{told['port']}", timeout=60) as client:
             wait_for(lambda: client.get("/health/ready/clerk").is_success, limit_s=60, what="the clerk")
             wait_for(lambda: client.get("/health/ready/receive").is_success, limit_s=60, what="the receiver")
             form = client.get("/sign-in")

@@ -59,7 +59,7 @@ def web(issuer: str, tmp_path: Path) -> Iterator[Web]:
 
 def person(issuer: str, sub: str, **claims: Any) -> str:
     """Let the provider know somebody."""
-    httpx.put(f"{issuer}/users/{sub}", json=claims).raise_for_status()
+    httpx.put(f"{issuer}/users/{sub}", json=claims, timeout=60).raise_for_status()
     return sub
 
 
@@ -70,7 +70,7 @@ def begin(browser: Browser, target: str = "/models") -> str:
 
 def there(address: str, sub: str) -> str:
     """Sign in at the provider, and return where it sends the browser."""
-    return str(httpx.post(address, data={"sub": sub}).headers["location"])
+    return str(httpx.post(address, data={"sub": sub}, timeout=60).headers["location"])
 
 
 def back(browser: Browser, address: str) -> Any:

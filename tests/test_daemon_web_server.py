@@ -39,7 +39,7 @@ def add_user(data: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_the_first_administrator_is_made_on_the_command_line_and_signs_in(tmp_path: Path) -> None:
     made = add_user(tmp_path, "Ada", "--role", "admin")
 
-    with running_web(tmp_path) as address, httpx.Client(base_url=f"http://{address}") as client:
+    with running_web(tmp_path) as address, httpx.Client(base_url=f"http://{address}", timeout=60) as client:
         form = {"name": "ada", "password": PASSWORD}
         signed_in = client.post("/sign-in", data=form)
         page = client.get("/users")
@@ -66,7 +66,7 @@ def test_over_tls_cookies_are_secure_and_browsers_are_told_to_stay(tmp_path: Pat
 
     with (
         running_web(tmp_path, certificate=chain, private_key=key) as address,
-        httpx.Client(base_url=f"https://{address}", verify=trusting) as client,
+        httpx.Client(base_url=f"https://{address}", verify=trusting, timeout=60) as client,
     ):
         answer = client.post("/sign-in", data={"name": "ada", "password": PASSWORD})
 
@@ -83,7 +83,7 @@ def test_only_a_trusted_proxy_tells_scheme_and_address(tmp_path: Path) -> None:
 
     for trusted in ("[]", '["127.0.0.1"]'):
         with running_web(tmp_path, trusted_proxies=trusted) as address:
-            answer = httpx.post(f"http://{address}/sign-in", data=form, headers=told)
+            answer = httpx.post(f"http://{address}/sign-in", data=form, headers=told, timeout=60)
             cookies.append("Secure" in answer.headers["set-cookie"])
 
     assert cookies == [False, True]

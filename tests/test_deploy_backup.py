@@ -28,7 +28,6 @@ from tests.databases import copied
 from tests.faults.invariants import lost
 from tests.faults.scanner import send_study
 from tests.nodes import command, lungnode, variables, wait_for
-from tests.orthanc import free_port
 
 Variables = dict[str, str]
 SLICES = 16
@@ -113,12 +112,14 @@ def live_and_die(data: Path, settings: Variables, backups: Path, studies: Sequen
 
     Returns what was acknowledged before the backup began.
     """
-    scanner = Scanner(free_port())
-    port = {"LUNGNODE_RECEIVER__PORT": str(scanner.port)}
+    settings = settings | {"LUNGNODE_RECEIVER__PORT": "0"}
     with ExitStack() as stack:
-        stack.enter_context(destroyed(data, settings | port, "clerk"))
-        stack.enter_context(destroyed(data, settings | port, "receive"))
+        stack.enter_context(destroyed(data, settings, "receive"))
+        wait_for((data / "receiver.json").exists, limit_s=60, what="the receiver")
+        scanner = Scanner(json.loads((data / "receiver.json").read_text())["port"])
         scanner.send(studies[0])
+        # Now, so that it finds the whole study, however slowly that was sent.
+        stack.enter_context(destroyed(data, settings, "clerk"))
         engine = stack.enter_context(database(data, settings))
         wait_for(lambda: is_current(engine), limit_s=60, what="the clerk's tables")
         wait_for(lambda: states(engine) == [AnalysisState.QUEUED], limit_s=60, what="the first study")

@@ -259,7 +259,9 @@ def test_orthanc_reads_its_example(tmp_path: Path) -> None:
     try:
         called = ["echoscu", "-aec", "ORTHANC", "127.0.0.1", str(dicom)]
         wait_for(
-            lambda: subprocess.run(called, capture_output=True, check=False).returncode == 0, what="Orthanc"
+            lambda: subprocess.run(called, capture_output=True, check=False).returncode == 0,
+            limit_s=60,
+            what="Orthanc",
         )
     finally:
         stop(process)

@@ -74,7 +74,7 @@ def peer(port: int, authority: Authority, own: Identity | None, **changes: Any) 
         ae_title="PACS",
         host="127.0.0.1",
         port=port,
-        timeout_s=10,
+        timeout_s=20,
         tls=PeerTls.model_validate(tls | changes),
     )
 

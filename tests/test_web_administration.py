@@ -76,6 +76,7 @@ def test_the_chain_is_verified_and_a_change_is_found(opened: Desk) -> None:
     page = opened.admin.open("/audit").page
     page.get_by_role("button", name="Verify all of it").click()
     expect(page.locator("#verified")).to_contain_text("events in 1 batch,", timeout=60_000)
+    page.wait_for_load_state()  # before its scripts are there, a form is sent as a page
     with transaction(opened.web.engine) as session:
         event = session.query(AuditEvent).filter_by(subject="1.2.840.99999.77.5").one()
         event.actor = "nobody"
@@ -92,10 +93,12 @@ def test_an_account_is_added_gets_a_role_and_a_token_that_is_shown_once(opened: 
     page.get_by_label("Password").fill("a long enough one")
     page.get_by_role("button", name="Add").click()
     page.get_by_role("link", name="ada").click()
+    page.wait_for_url("**/users/ada")
     opened.admin.picture("user")
     page.get_by_label("reader").check()
     page.get_by_role("button", name="Set role").click()
     expect(page.get_by_label("upload have files classified")).to_be_visible()
+    page.wait_for_load_state()
     page.get_by_label("What uses it").fill("RIS")
     page.get_by_label("view read studies").check()
     page.get_by_role("button", name="Make the token").click()
@@ -103,7 +106,8 @@ def test_an_account_is_added_gets_a_role_and_a_token_that_is_shown_once(opened: 
     secret = page.locator("[data-secret] code").inner_text()
     expect(page.locator("#tokens")).to_contain_text("RIS")
     opened.admin.check()
-    answer = httpx.get(f"{opened.base}/api/v1/studies", headers={"Authorization": f"Bearer {secret}"})
+    shown = {"Authorization": f"Bearer {secret}"}
+    answer = httpx.get(f"{opened.base}/api/v1/studies", headers=shown, timeout=60)
     page.reload()
 
     assert answer.status_code == 200

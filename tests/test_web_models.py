@@ -91,6 +91,7 @@ def test_a_candidate_runs_in_the_shadow_is_promoted_with_a_reason_and_taken_back
     page.get_by_text("Promote …").click()
     page.get_by_role("button", name="Put into the shadow").click()
     expect(page.locator("#shadow")).to_have_text("candidate-2")
+    page.wait_for_load_state()  # before its scripts are there, a form is sent as a page
     page.get_by_text("Promote …").click()
     page.get_by_label("Reason").fill("the test of this page")
     page.get_by_role("button", name="Promote").click()
@@ -99,6 +100,7 @@ def test_a_candidate_runs_in_the_shadow_is_promoted_with_a_reason_and_taken_back
     expect(page.locator("#jobs")).to_contain_text("candidate-2 is in use now", timeout=120_000)
     page.get_by_role("link", name="Show the models again").click()
     expect(page.locator("#used")).to_have_text("candidate-2")
+    page.wait_for_load_state()
     page.get_by_text("Roll back to").click()
     page.get_by_label("Why").fill("it was a test")
     page.get_by_role("button", name="Roll back").click()

@@ -227,6 +227,7 @@ def follow(page: Tab, node: WholeNode, heatmaps: str) -> None:
     # As who comes back to the page; it may be loading itself again, and then this is repeated.
     page.page.dispatch_event("body", "visibilitychange")
     expect(page.page.locator("#viewer")).to_have_attribute("data-heatmaps", heatmaps)
+    page.page.wait_for_load_state()  # only its scripts fetch a report that is opened
 
 
 def test_a_study_that_is_analysed_again_shows_its_new_revision_by_itself(opened: Opened, page: Tab) -> None:

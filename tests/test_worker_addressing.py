@@ -8,7 +8,7 @@ from lungnode.settings import Peer, SenderDestination, Settings
 from tests.couriers import MakeCourier, encoded, pacs
 from worker.addressing import return_address
 
-BACK = SenderDestination(name="back", kind="sender", outputs=("sr",), timeout_s=2)
+BACK = SenderDestination(name="back", kind="sender", outputs=("sr",), timeout_s=20)
 
 
 def peer(name: str, ae_title: str, host: str = "127.0.0.1", port: int = 104) -> Peer:
@@ -49,5 +49,5 @@ def test_what_is_set_for_the_destination_and_for_the_peer_both_hold() -> None:
 
     found = return_address(settings, BACK, "CT", "h")
 
-    assert (found.name, found.outputs, found.timeout_s) == ("back", ("sr",), 2)
+    assert (found.name, found.outputs, found.timeout_s) == ("back", ("sr",), 20)
     assert (found.ae_title, found.host, found.port, found.calling_ae_title) == ("CT", "h", 1, "AI")

@@ -212,7 +212,7 @@ def test_slices_predicted_while_others_are_decoded_change_nothing(tmp_path: Path
     def hold_back_the_last(slices: Sequence[SliceHeader]) -> Iterator[Gray | UnusableError]:
         for number, gray in enumerate(read_grays(slices)):
             if number == len(slices) - 1:
-                assert predicted.wait(10)
+                assert predicted.wait(60)
             yield gray
 
     def note(phase: str, _done: int, _total: int) -> None:

@@ -50,7 +50,7 @@ def pacs() -> Iterator[DicomDestination]:
     assert server is not None
     try:
         yield DicomDestination(
-            name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout_s=2
+            name="PACS", ae_title="PACS", host="127.0.0.1", port=server.server_address[1], timeout_s=20
         )
     finally:
         server.shutdown()

@@ -42,7 +42,7 @@ class Server:
 
 
 def ehr(url: str, **values: Any) -> FhirDestination:
-    return FhirDestination(**({"name": "PACS", "kind": "fhir", "url": url, "timeout_s": 5.0} | values))
+    return FhirDestination(**({"name": "PACS", "kind": "fhir", "url": url, "timeout_s": 20.0} | values))
 
 
 def test_a_result_sent_twice_is_one_resource_of_each_kind(courier: MakeCourier) -> None:

@@ -25,7 +25,7 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 def stow(url: str, **values: Any) -> StowDestination:
-    return StowDestination(**({"name": "PACS", "kind": "stow", "url": url, "timeout_s": 5.0} | values))
+    return StowDestination(**({"name": "PACS", "kind": "stow", "url": url, "timeout_s": 20.0} | values))
 
 
 @pytest.fixture(scope="module")
@@ -207,12 +207,9 @@ def test_what_was_stored_before_the_server_went_away_is_not_sent_again(courier: 
 
 def drip(connection: socket.socket) -> None:
     """Answer byte by byte, for ever."""
-    try:
-        for _ in range(1000):
-            connection.sendall(b"H")
-            sleep(0.05)
-    except OSError:
-        return
+    for _ in range(1000):
+        connection.sendall(b"H")
+        sleep(0.05)
 
 
 @pytest.mark.parametrize("behave", [drip, lambda _connection: None])
@@ -227,9 +224,7 @@ def test_a_server_that_never_finishes_costs_one_attempt(courier: MakeCourier, be
 
 
 def test_a_server_that_is_down_is_tried_again(courier: MakeCourier) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    node, (sr,) = courier(stow(f"http://127.0.0.1:{port}"), "sr")
+    node, (sr,) = courier(stow("http://127.0.0.1:1"), "sr")
     node.deliver(sr)
 
     assert (node.row(sr).state, node.row(sr).attempts) == (DeliveryState.PENDING, 1)

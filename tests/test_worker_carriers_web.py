@@ -19,7 +19,7 @@ URL = "https://pacs.example.org/dicom-web"
 
 
 def destination(url: str = URL, **values: Any) -> StowDestination:
-    return StowDestination(**({"name": "cloud", "kind": "stow", "url": url, "timeout_s": 5.0} | values))
+    return StowDestination(**({"name": "cloud", "kind": "stow", "url": url, "timeout_s": 20.0} | values))
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ class Scanner:
     def on_report(self, event: evt.Event) -> tuple[int, None]:
         """Keep a report and answer it."""
         if self.is_silent:
-            self.done.wait(20)
+            self.done.wait(60)
         self.reports.append((event.event_type, event.event_information))
         self.callers.append(event.assoc.requestor.ae_title)
         (context,) = event.assoc.accepted_contexts
@@ -101,7 +101,7 @@ def row_id(engine: Engine) -> int:
 def report(engine: Engine, row_id: int, port: int, now: Any = NOON, **peer: Any) -> CommitmentRequest:
     """Let a courier report once, and return what is written down."""
     known = Peer(
-        **{"name": "ct", "ae_title": "CT1", "host": "127.0.0.1", "port": port, "timeout_s": 2.0} | peer
+        **{"name": "ct", "ae_title": "CT1", "host": "127.0.0.1", "port": port, "timeout_s": 20.0} | peer
     )
     settings = Settings(peers=(known,), delivery=DeliverySettings(backoff_s=5, max_attempts=3))
     report_row(Node(engine, settings, lambda: False, lambda: now), row_id)
@@ -165,7 +165,7 @@ def test_a_peer_that_is_away_or_refuses_is_called_again_later_until_the_report_i
 
 def test_a_peer_that_never_answers_is_given_up_and_called_again(engine: Engine, row_id: int) -> None:
     with listening(Scanner(is_silent=True)) as scanner:
-        row = report(engine, row_id, scanner.port, timeout_s=0.5)
+        row = report(engine, row_id, scanner.port, timeout_s=3.0)
 
     assert (row.state, row.attempts) == ("verified", 1)
     assert "no answer" in row.reason

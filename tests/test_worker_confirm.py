@@ -113,19 +113,19 @@ def test_a_report_on_a_new_association_commits_the_delivery(
     assert [each.ReferencedSOPInstanceUID for each in asked.ReferencedSOPSequence] == it.uids()
     assert (row.state, row.method, row.finished_at) == ("confirmed", "commitment", NOON)
     assert (it.delivery().state, it.delivery().finished_at) == ("committed", NOON)
-    assert (peer.answers, peer.queries) == ([0x0000], [])
+    assert (wait_for(lambda: peer.answers), peer.queries) == ([0x0000], [])
 
 
 def test_a_report_on_the_same_association_commits_the_delivery(
     courier: MakeCourier, receiver: RunningReceiver
 ) -> None:
     with archive(reports_to=0) as peer:
-        it = started(courier, receiver, peer, linger_s=10.0)
+        it = started(courier, receiver, peer, linger_s=60.0)
 
         row = it.ask()
 
     assert (row.state, row.method, it.delivery().state) == ("confirmed", "commitment", "committed")
-    assert peer.answers == [0x0000]
+    assert wait_for(lambda: peer.answers) == [0x0000]
 
 
 def test_lingering_for_a_report_ends_when_it_has_come_elsewhere(
@@ -139,7 +139,7 @@ def test_lingering_for_a_report_ends_when_it_has_come_elsewhere(
         wait_for(lambda: it.row().state == "awaiting", what="the request")
         it.take()
 
-        asking.join(20)
+        asking.join(60)
         assert (asking.is_alive(), it.row().state) == (False, "confirmed")
 
 

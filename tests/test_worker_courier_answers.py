@@ -1,6 +1,5 @@
 """What the answers of a peer make of a delivery: stored, again later, or refused for good."""
 
-import socket
 from datetime import timedelta
 
 import pytest
@@ -111,9 +110,7 @@ def test_a_rejected_association_is_permanent_where_the_peer_says_so(courier: Mak
 # pynetdicom 3.0.4 drops the socket of a connection that was refused without closing it.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 def test_a_peer_that_is_down_is_tried_again(courier: MakeCourier, caplog: pytest.LogCaptureFixture) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    node, (sr,) = courier(port, "sr")
+    node, (sr,) = courier(1, "sr")
     node.deliver(sr)
 
     row = node.row(sr)

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable
 from threading import active_count
-from time import monotonic, sleep
+from time import sleep
 
 import pytest
 from pydicom import dcmread
@@ -11,6 +11,7 @@ from pydicom import dcmread
 from db.models import DeliveryState, Output
 from db.session import transaction
 from tests.couriers import Courier, MakeCourier, accept_association, dimse, hostile
+from tests.nodes import wait_for
 
 
 def say_nothing(_connection: socket.socket) -> None:
@@ -27,8 +28,8 @@ def accept_and_then_read_nothing(connection: socket.socket) -> None:
 
 def accept_and_read_in_sips(connection: socket.socket) -> None:
     accept_association(connection)
-    connection.settimeout(5)
-    while connection.recv(65_536):
+    for _ in range(30):  # longer than it is waited for, and less than is sent
+        connection.recv(65_536)
         sleep(0.1)
 
 
@@ -47,6 +48,8 @@ def accept_and_hang_up(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_RDWR)
 
 
+# pynetdicom's own thread dies of data that is to be sent while it waits for the end of a broken connection.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     "behave",
     [
@@ -59,7 +62,6 @@ def accept_and_hang_up(connection: socket.socket) -> None:
         accept_and_hang_up,
     ],
 )
-@pytest.mark.timeout(20)
 def test_a_hostile_peer_costs_one_attempt_and_no_thread(
     courier: MakeCourier, behave: Callable[[socket.socket], None]
 ) -> None:
@@ -73,10 +75,9 @@ def test_a_hostile_peer_costs_one_attempt_and_no_thread(
 
     row = node.row(sc)
     assert (row.state, row.attempts, row.lease_owner) == (DeliveryState.PENDING, 1, "")
-    deadline = monotonic() + 10
-    while active_count() > threads and monotonic() < deadline:
-        sleep(0.02)  # the association's own threads notice its end within their time limits
-    assert active_count() <= threads  # one of an earlier test may have ended meanwhile
+    # The association's own threads notice its end within their time limits; one of an earlier test may have
+    # ended meanwhile.
+    wait_for(lambda: active_count() <= threads, what="the end of its threads")
 
 
 def make_large(courier: Courier, group: str) -> None:

@@ -152,8 +152,8 @@ def test_a_pacs_that_aborts_mid_way(courier: MakeCourier, tmp_path: Path, option
 
 
 def test_a_pacs_that_accepts_and_never_answers(courier: MakeCourier, tmp_path: Path) -> None:
-    with storescp(tmp_path, "--sleep-during", "5") as port:
-        node, (sr,) = courier(dimse(port, timeout_s=1.0), "sr")
+    with storescp(tmp_path, "--sleep-during", "60") as port:
+        node, (sr,) = courier(dimse(port, timeout_s=3.0), "sr")
         node.deliver(sr)
 
     state, reason, step = told(node, sr)
@@ -161,7 +161,7 @@ def test_a_pacs_that_accepts_and_never_answers(courier: MakeCourier, tmp_path: P
         DeliveryState.PENDING,
         AGAIN + "See what keeps the peer busy, or raise timeout_s.",
     )
-    assert reason.endswith(": nothing came within 1 s.")
+    assert reason.endswith(": nothing came within 3 s.")
 
 
 def test_a_pacs_that_takes_the_connection_and_says_nothing(courier: MakeCourier) -> None:
@@ -205,7 +205,7 @@ def test_a_rejection_that_the_standard_does_not_know_costs_one_attempt(
     courier: MakeCourier, source: int, reason: int
 ) -> None:
     with hostile(lambda connection: reject(connection, 2, source, reason)) as port:
-        node, (sr,) = courier(dimse(port, timeout_s=0.5), "sr")
+        node, (sr,) = courier(port, "sr")
         node.deliver(sr)
 
     row = node.row(sr)

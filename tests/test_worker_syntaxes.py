@@ -58,7 +58,8 @@ def allowed(model: Model) -> float:
     record, choice = look(SHIPPED_MODEL, describe_model(SHIPPED_MODEL), Settings(), this_machine())
     assert record is not None
     assert model.runtime == choice.name
-    return record.deviations[choice.precision].largest_difference
+    # In 32 bits it was rounding alone, which other slices and another processor do otherwise.
+    return max(record.deviations[choice.precision].largest_difference, 1e-4)
 
 
 @dataclass(frozen=True)
