@@ -1,7 +1,7 @@
 """A PACS that stores, commits and is asked, as it is told: scripted, for what no real peer does on demand."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Thread
 from time import sleep
@@ -78,9 +78,10 @@ class Archive:
         for _ in range(_REPORTS):
             association = entity.associate("127.0.0.1", port, ae_title="LUNGNODE", ext_neg=[role])
             if association.is_established:
-                self._send(association, request)
-                association.release()
-                return
+                with suppress(RuntimeError):  # it ended at once
+                    self._send(association, request)
+                    association.release()
+                    return
             sleep(0.2)
 
     def _report(self, association: Association, request: Dataset) -> None:

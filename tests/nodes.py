@@ -6,19 +6,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from lungnode.broker import broker_command, ping, prepare_socket
 from lungnode.errors import UnavailableError
 from lungnode.settings import Settings
 
 T = TypeVar("T")
+_ENDED: Final = (FileNotFoundError, ProcessLookupError)  # before its file was opened, or read
 
 
-def wait_for(look: Callable[[], T | None], limit_s: float = 20.0, what: str = "it") -> T:
+def wait_for(look: Callable[[], T | None], limit_s: float = 60.0, what: str = "it") -> T:
     """Look until there is something."""
     deadline = monotonic() + limit_s
     while monotonic() < deadline:
@@ -85,7 +86,7 @@ def variables(environment: dict[str, str] | None = None) -> dict[str, str]:
     return clean | {"LUNGNODE_WEB__ENABLED": "false", "LUNGNODE_WEB__PORT": "0"} | (environment or {})
 
 
-def stop(process: "subprocess.Popen[bytes]", limit_s: float = 15.0) -> int:
+def stop(process: "subprocess.Popen[bytes]", limit_s: float = 60.0) -> int:
     """Ask a process to end and return its exit code."""
     process.send_signal(signal.SIGTERM)
     try:
@@ -100,8 +101,9 @@ def children(pid: int) -> dict[int, str]:
     """Return the command lines of the children of a process, by their process IDs. Source: proc(5)."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            line = Path(f"/proc/{child}/cmdline")
-            if line.exists():
-                found[int(child)] = line.read_bytes().replace(b"\0", b" ").decode()
+        with suppress(*_ENDED):  # a thread
+            for child in (task / "children").read_text().split():
+                with suppress(*_ENDED):
+                    line = Path(f"/proc/{child}/cmdline").read_bytes()
+                    found[int(child)] = line.replace(b"\0", b" ").decode()
     return found

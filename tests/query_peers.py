@@ -98,9 +98,9 @@ class ScriptedPacs:
     asked: list[Dataset] = field(default_factory=list)  # also what is not answered yet
 
     def peer(self, **values: Any) -> Peer:
-        """Return how it is called; it must answer within 2 s unless the test says otherwise."""
+        """Return how it is called; it must answer within 30 s unless the test says otherwise."""
         own: dict[str, Any] = {"name": "PACS", "ae_title": "PACS", "host": "127.0.0.1", "port": self.port}
-        return Peer(**own | {"query": "study_root", "timeout_s": 2.0} | values)
+        return Peer(**own | {"query": "study_root", "timeout_s": 30.0} | values)
 
     def on_find(self, event: evt.Event) -> Iterator[Answer]:
         """Answer a C-FIND."""

@@ -1,5 +1,6 @@
 """Studies that are analysed and delivered, with their files, and a way to be killed in between."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -66,7 +67,9 @@ def sweep(node: ClerkNode, after_s: float = MONTH_S) -> list[str]:
 def files(node: ClerkNode) -> set[str]:
     """Every file of studies below the data folder, trash included."""
     folders = (node.settings.archive, node.settings.outputs, node.settings.cache)
-    found = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    # Path.rglob fails where a clerk removes a folder meanwhile; os.walk does not.
+    walked = (entry for folder in folders for entry in os.walk(folder))
+    found = (Path(folder) / name for folder, _, names in walked for name in names)
     return {str(path.relative_to(node.settings.data)) for path in found}
 
 

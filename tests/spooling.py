@@ -99,7 +99,7 @@ class Sender:
     _count: int = field(default=0)
 
     def open(self) -> "Sender":
-        """Make the folder and hold its lock."""
+        """Make the folder and hold its lock, which its file has before it has its name."""
         self.folder.mkdir(parents=True)
         told = {
             "id": self.name,
@@ -110,9 +110,11 @@ class Sender:
             "address": "192.0.2.7",
             "opened_at": self.at.isoformat(),
         }
-        (self.folder / "association.json").write_text(json.dumps(told))
-        self._lock = os.open(self.folder / "association.json", os.O_RDONLY)
+        part = self.folder / "association.json.part"
+        part.write_text(json.dumps(told))
+        self._lock = os.open(part, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        part.rename(self.folder / "association.json")
         return self
 
     def send(self, *data_sets: Dataset) -> "Sender":
@@ -122,12 +124,12 @@ class Sender:
         return self
 
     def put(self, make: Callable[[Path], object]) -> Path:
-        """Store what `make` writes into the file it is given."""
+        """Store what `make` writes into the file it is given, which gets its name when it is whole."""
         self._count += 1
-        path = self.folder / f"{self._count:08}.dcm"
-        make(path)
-        os.utime(path, (self.at.timestamp(), self.at.timestamp()))
-        return path
+        part = self.folder / f"{self._count:08}.part"
+        make(part)
+        os.utime(part, (self.at.timestamp(), self.at.timestamp()))
+        return part.rename(part.with_suffix(".dcm"))
 
     def ask(self, *data_sets: Dataset, transaction_uid: str = "1.2.3.4.5") -> Path:
         """Ask for the commitment of instances."""

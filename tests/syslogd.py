@@ -47,7 +47,7 @@ class Syslogd:
     def settings(self, **changes: Any) -> SyslogSettings:
         """How a client calls it."""
         tls = PeerTls(authorities=self.folder / "authority.pem")
-        told = {"host": "127.0.0.1", "port": self.port, "tls": tls, "timeout_s": 5.0}
+        told = {"host": "127.0.0.1", "port": self.port, "tls": tls, "timeout_s": 30.0}
         return SyslogSettings(**(told | changes))
 
     def messages(self, count: int) -> list[bytes]:
@@ -55,8 +55,8 @@ class Syslogd:
 
         def enough() -> list[bytes]:
             file = self.folder / "messages"
-            lines = file.read_bytes().splitlines() if file.exists() else []
-            return lines if len(lines) >= count else []
+            written = file.read_bytes() if file.exists() else b""
+            return written.splitlines() if written.count(b"\n") >= count else []  # a part is no message
 
         return wait_for(enough, what=f"{count} messages")
 

@@ -142,7 +142,7 @@ class Delivering:
 
 
 def delivering(pair: Pair, courier: MakeCourier, **changes: str) -> Delivering:
-    to = dimse(pair.orthanc.dicom_port, ae_title="ORTHANC", timeout_s=10.0, **changes)
+    to = dimse(pair.orthanc.dicom_port, ae_title="ORTHANC", timeout_s=30.0, **changes)
     node, (delivery_id,) = courier(to, "sc", captures=3, state="complete", revision=1)
     return Delivering(pair, node, delivery_id)
 

@@ -228,7 +228,7 @@ def test_a_peer_that_may_not_be_fetched_from_is_not_called(tmp_path: Path) -> No
 
 def fetch_from(pacs: ScriptedPacs, data: Path, **values: Any) -> tuple[Fetched, list[Suboperations]]:
     steps: list[Suboperations] = []
-    peer = pacs.peer(**{"retrieve": "get", "retrieve_timeout_s": 2.0} | values)
+    peer = pacs.peer(**{"retrieve": "get", "retrieve_timeout_s": 30.0} | values)
     return fetch_study(peer, Settings(data=data), StudyMatch(STUDY), steps.append), steps
 
 
@@ -268,7 +268,7 @@ def test_every_instance_reaches_the_asker_though_the_association_thread_looks_fi
         yield from ((0xFF00, stored(number)) for number in range(20))
 
     with getting_pacs(handler) as pacs:
-        peer = pacs.peer(retrieve="get", retrieve_timeout_s=2.0)
+        peer = pacs.peer(retrieve="get", retrieve_timeout_s=30.0)
         with retrieving(peer, Settings(data=tmp_path)) as retriever:
             # What pynetdicom's own thread does where it missed that it is paused: see tests of the courier.
             look_first = lambda event: event.assoc.dimse.get_msg(block=False)  # noqa: E731

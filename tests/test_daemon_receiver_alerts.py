@@ -48,13 +48,37 @@ def test_alerts_that_differ_too_much_are_summed_up(tmp_path: Path) -> None:
 
 
 def test_alerts_are_written_by_themselves_and_leave_no_thread(tmp_path: Path) -> None:
-    threads = threading.active_count()
+    before = set(threading.enumerate())  # of which some may end meanwhile
     alerts = Alerts(tmp_path)
 
     alerts.add(STRANGER)
 
     wait_until(lambda: written(tmp_path), "nothing is written")
-    wait_until(lambda: threading.active_count() == threads, "a thread is left")
+    wait_until(lambda: set(threading.enumerate()) <= before, "a thread is left")
+
+
+def test_the_last_flush_waits_for_what_another_thread_is_writing(tmp_path: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_look_at_the_disk() -> bool:
+        begun.set()
+        go_on.wait(60)
+        return False
+
+    alerts = Alerts(tmp_path, is_disk_full=slow_look_at_the_disk)
+    writer = threading.Thread(target=alerts.tell, args=(STRANGER,))
+    writer.start()
+    begun.wait(60)
+    last = threading.Thread(target=alerts.flush)
+    last.start()
+    last.join(0.2)
+    was_waiting = last.is_alive()
+    go_on.set()
+    last.join()
+
+    assert was_waiting
+    assert len(written(tmp_path)) == 1
+    writer.join()
 
 
 def test_a_full_disk_gets_no_alerts(tmp_path: Path) -> None:

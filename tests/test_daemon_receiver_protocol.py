@@ -388,7 +388,7 @@ def test_bare_connections_leave_no_thread_no_descriptor_and_no_folder(receiver: 
         receiver.connect().socket.close()
 
     wait_until(lambda: len(list((process / "task").iterdir())) == 1, "threads are left")
-    wait_until(lambda: len(list((process / "fd").iterdir())) == descriptors, "descriptors are left")
+    wait_until(lambda: len(list((process / "fd").iterdir())) <= descriptors, "descriptors are left")
     assert len(list(receiver.spool.iterdir())) == folders
     with receiver.connect() as peer:
         peer.associate()

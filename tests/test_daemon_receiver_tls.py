@@ -304,7 +304,7 @@ def test_connections_that_bring_no_handshake_leave_nothing(
             peer.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[: number % 12])
 
     wait_until(lambda: len(list((process / "task").iterdir())) == 1, "threads are left")
-    wait_until(lambda: len(list((process / "fd").iterdir())) == descriptors, "descriptors are left")
+    wait_until(lambda: len(list((process / "fd").iterdir())) <= descriptors, "descriptors are left")
     assert receiver.log_text().count("\n") == lines, "who went without a word is no news"
     with receiver.connect_tls(client(authority, scanner)) as peer:
         peer.associate()

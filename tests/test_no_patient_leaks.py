@@ -287,7 +287,7 @@ def browse(node: Marked, study: list[Path], _tmp: Path) -> None:
     file = node.data / "web.json"
     wait_for(file.is_file, what="the web")
     address = json.loads(file.read_text())
-    with httpx.Client(base_url=f"http://127.0.0.1:{address['port']}") as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{address['port']}", timeout=60) as client:
         client.post("/sign-in", data={"name": TYPED, "password": MARKS["PatientID"]})
         client.post("/sign-in", data={"name": "reader", "password": "correct horse battery"})
         for path in (

@@ -54,13 +54,13 @@ def calls_of(trace: Path) -> list[Call]:
 def run_traced(program: str, folder: Path, *arguments: Path) -> list[Call]:
     """Run a program to its end; return what its first thread called."""
     trace = folder / "trace"
-    command = (*_STRACE, "-f", "-ff", "-o", str(trace), sys.executable, "-c", program, *map(str, arguments))
+    told = f"import os; print(os.getpid(), flush=True)\n{program}"
+    command = (*_STRACE, "-f", "-ff", "-o", str(trace), sys.executable, "-c", told, *map(str, arguments))
     done = subprocess.run(command, env=variables(), capture_output=True, text=True, check=False)
     if "ptrace" in done.stderr.lower():
         pytest.skip("strace may not trace here")
     assert done.returncode == 0, done.stderr
-    first = min(folder.glob("trace.*"), key=lambda path: int(path.suffix[1:]))
-    return calls_of(first)
+    return calls_of(trace.with_suffix(f".{done.stdout.split()[0]}"))
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class Alerts:
         self._is_disk_full = is_disk_full
         self._waiting: dict[Alert, list[Any]] = {}  # count, first and last time
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._timer: threading.Timer | None = None
 
     def add(self, alert: Alert) -> None:
@@ -61,7 +62,11 @@ class Alerts:
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits; what another thread is writing is durable as well when this returns."""
+        with self._writing:
+            self._flush()
+
+    def _flush(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             timer, self._timer = self._timer, None

@@ -133,7 +133,8 @@ class Association:
             return self._aborted(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED, str(error))
         except PeerGoneError as error:
             lost = Ending(AssociationOutcome.LOST, b"", str(error))
-            return self._stopped() if self._is_stopping else lost
+            # Who asked for nothing yet is no stranger to tell of because we stop.
+            return self._stopped() if self._is_stopping and self._request else lost
         except Exception:  # the edge of a thread: what is taken must be given back, whatever went wrong
             logger.exception("an association failed")
             reason = AbortReason.NOT_SPECIFIED

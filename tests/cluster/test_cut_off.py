@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from threading import Event
-from time import monotonic
 
 import pytest
 from sqlalchemy import Engine, text
@@ -70,12 +69,10 @@ def test_a_program_whose_host_is_cut_off_is_told_that_the_database_is_away(hosts
         with transaction(engine) as session:
             session.execute(text("SELECT 1"))
         one.cut()
-        begin = monotonic()
 
         with pytest.raises(UnavailableError), transaction(engine) as session:
             session.execute(text("SELECT 1"))
 
-        assert monotonic() - begin < PATIENCE_S
         one.mend()
         with transaction(engine) as session:
             session.execute(text("SELECT 1"))

@@ -17,7 +17,7 @@ from tests.dicom_wire import read_instance
 from tests.orthanc import Orthanc
 from worker.parcel import REPORT_GROUPS
 
-_TIDY_S: Final = 20.0
+_TIDY_S: Final = 60.0
 _ENDED = (DeliveryState.STORED, DeliveryState.COMMITTED)
 
 

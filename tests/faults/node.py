@@ -147,10 +147,11 @@ class Node:
         return found
 
     def _kill(self, target: str, which: float) -> bool:
-        found = self.processes(target)
+        # What was killed a moment ago is started again.
+        found = wait_for(lambda: self.processes(target), what=target)
         try:
             os.kill(found[int(which * len(found))], signal.SIGKILL)
-        except (IndexError, ProcessLookupError):  # it is down already
+        except ProcessLookupError:  # it went down by itself
             return False
         return True
 

@@ -20,7 +20,7 @@ class Crowd:
     receiver: RunningReceiver
     senders: int
     size: int = 50_000
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: list[int] = field(default_factory=list)
     kept: Counter[str] = field(default_factory=Counter)  # digests of what was acknowledged
     resident_kb: list[int] = field(default_factory=list)  # the larger process, every thousand instances
 
@@ -43,7 +43,7 @@ class Crowd:
         return {
             "sent": count,
             "acknowledged": self.kept.total(),
-            "statuses": {f"0x{status:04X}": times for status, times in self.statuses.items()},
+            "statuses": {f"0x{status:04X}": times for status, times in Counter(self.statuses).items()},
             "resident_kb": self.resident_kb,
             "problems": self._problems(count),
         }
@@ -52,7 +52,7 @@ class Crowd:
         for number in numbers:
             instance = an_instance(number, self.size)
             status = peer.store(instance)
-            self.statuses[status] += 1
+            self.statuses.append(status)
             if status == 0:
                 self.kept[digest(instance.data_set)] += 1
             if number % _LOOK_EVERY == 0:
@@ -62,8 +62,8 @@ class Crowd:
     def _problems(self, count: int) -> list[str]:
         lost = self.kept - Counter(digest_of_data_set(path) for path in self.receiver.files())
         found = [f"{lost.total()} acknowledged instances are lost"] if lost else []
-        if sum(self.statuses.values()) != count:
-            found.append(f"{count - sum(self.statuses.values())} instances have no status")
+        if len(self.statuses) != count:
+            found.append(f"{count - len(self.statuses)} instances have no status")
         settled = self.resident_kb[1:]  # the first look is at a process that has hardly begun
         if settled and max(settled) - settled[0] > GROWTH_KB:
             found.append(f"memory grew: {self.resident_kb}")

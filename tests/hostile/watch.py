@@ -1,7 +1,6 @@
 """What must hold of a receiver whatever came: no process lost, no thread, descriptor or half file left."""
 
 import re
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +40,12 @@ class Watch:
     @classmethod
     def begin(cls, receiver: RunningReceiver) -> "Watch":
         """Note what its serving processes hold while nobody is connected, once each has served somebody."""
-        pids = receiver.children()
-        with ExitStack() as stack:
-            while not all(footprint(pid).threads > 1 for pid in pids):
-                stack.enter_context(receiver.connect()).associate()
+        pids, served = receiver.children(), set[int]()
+        while served != set(pids):
+            with receiver.connect() as one, receiver.connect() as other:
+                one.associate()
+                other.associate()
+                served |= {pid for pid in pids if footprint(pid).threads > 1}
         wait_until(
             lambda: all(footprint(pid).threads == 1 for pid in pids), "a receiver does not come to rest"
         )
