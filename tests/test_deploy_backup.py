@@ -27,7 +27,7 @@ from tests.command_line import CommandLine
 from tests.databases import copied
 from tests.faults.invariants import lost
 from tests.faults.scanner import send_study
-from tests.nodes import command, lungnode, variables, wait_for
+from tests.nodes import children, command, lungnode, variables, wait_for
 
 Variables = dict[str, str]
 SLICES = 16
@@ -104,7 +104,11 @@ def destroyed(data: Path, settings: Variables, *arguments: str) -> Iterator[None
     """Run a program that gets no chance to end well."""
     with lungnode(data, *arguments, environment=settings) as process:
         yield
+        family = children(process.pid)
         process.send_signal(signal.SIGKILL)
+    wait_for(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), what="the end of its processes"
+    )
 
 
 def live_and_die(data: Path, settings: Variables, backups: Path, studies: Sequence[PhantomStudy]) -> Scanner:
