@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from benchmarks.generated import fill
 from daemon.web.permissions import Permission
-from db.models import Analysis, AuditEvent, Delivery, RegisteredModel, Study
+from db.models import AuditEvent, Delivery, RegisteredModel, Study
 from db.registry import register
 from db.session import reading, transaction
 from lungnode.model_folder import SHIPPED_MODEL, describe_model
