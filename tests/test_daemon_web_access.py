@@ -104,6 +104,7 @@ NEEDS = {
     "GET /api/v1/studies/{study_instance_uid}/outputs/{sop_instance_uid}": "view",
     "GET /api/v1/studies/{study_instance_uid}/outputs/{sop_instance_uid}/image": "view",
 }
+TEMPLATES = Path("daemon/web/templates")
 EXAMPLES = {"study_instance_uid": "1.2.3", "number": "1", "model": "none", "name": "nobody"}
 EXAMPLES |= {"study": "1.2.3", "series": "1.2", "instance": "1.1", "sop_instance_uid": "1.1"}
 EXAMPLES |= {"key": "0" * 32, "picture": "0001-0001.png"}
@@ -260,13 +261,20 @@ def test_static_files_have_names_that_change_with_them_and_nothing_else_is_serve
 
 
 def test_no_page_has_a_script_or_a_style_of_its_own() -> None:
-    folder = Path("daemon/web/templates")
-    for path in folder.rglob("*.html"):
+    for path in TEMPLATES.rglob("*.html"):
         text = re.sub(r'<script( type="module")? src="[^"]+"></script>', "", path.read_text())
         assert "<script" not in text, path
         assert "<style" not in text, path
         assert " style=" not in text, path
         assert not re.search(r"\son\w+=", text), path
+
+
+def test_no_form_for_scripts_is_sent_before_they_are_there() -> None:
+    pages = "".join(path.read_text() for path in TEMPLATES.rglob("*.html"))
+    forms = [form for form in re.findall("<form[^>]*>", pages) if "data-send=" in form]
+
+    assert forms
+    assert [form for form in forms if 'method="dialog"' not in form] == []
 
 
 def test_what_goes_wrong_is_a_page_for_people_and_a_problem_for_programs(web: Web) -> None:

@@ -2,6 +2,7 @@
 //   data-confirm  a question that is asked first; data-yes, the word that says yes
 //   data-done     what is said when it worked
 //   data-then     an address to go to; without it the live parts are renewed
+//   method        "dialog": before this script is there, nothing is sent, instead of a form to REST
 // A field's name is the document's key; data-as: number, boolean, list; an empty field is left out.
 import { renew } from "./live.js";
 
