@@ -14,11 +14,13 @@ _SQLITE: Final = {
     r"DAY\(([\w.]+)\)": r"substr(\1, 1, 10)",
     r"SECONDS\(([\w.]+), ([\w.]+)\)": r"round((julianday(\2) - julianday(\1)) * 86400, 3)",
     r"PHASE\((\w+)\)": r"json_extract(a.phases, '$.\1')",
+    r"READING\((\w+)\)": r"json_extract(a.reading, '$.\1')",
 }
 _POSTGRESQL: Final = {
     r"DAY\(([\w.]+)\)": r"to_char(\1 AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
     r"SECONDS\(([\w.]+), ([\w.]+)\)": r"round(extract(epoch FROM \2 - \1)::numeric, 3)::double precision",
     r"PHASE\((\w+)\)": r"(a.phases ->> '\1')::double precision",
+    r"READING\((\w+)\)": r"(a.reading ->> '\1')",
 }
 
 

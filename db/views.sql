@@ -1,6 +1,6 @@
 -- The views that people query. A column is never taken away or renamed, further ones come at the end;
 -- docs/results.md describes them. All begin with "results", for tables have the shorter names.
--- DAY, SECONDS and PHASE are written out by db/views.py, for SQLite and PostgreSQL differ there.
+-- DAY, SECONDS, PHASE and READING are written out by db/views.py, for SQLite and PostgreSQL differ there.
 
 CREATE VIEW results AS
 SELECT
@@ -13,7 +13,8 @@ SELECT
     SECONDS(a.created_at, a.finished_at) AS seconds,
     PHASE(wait) AS wait_s, PHASE(read) AS read_s, PHASE(choose) AS choose_s, PHASE(decode) AS decode_s,
     PHASE(coverage) AS coverage_s, PHASE(predict) AS predict_s, PHASE(compose) AS compose_s,
-    PHASE(write) AS write_s
+    PHASE(write) AS write_s,
+    READING(value) AS corrected, READING(reader) AS corrected_by
 FROM analyses a JOIN studies s ON s.id = a.study_id;
 
 CREATE VIEW results_studies AS

@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from benchmarks.generated import fill
 from db.derived import drop_derived, make_derived
-from db.models import Study
+from db.models import Analysis, Study
 from db.session import transaction
 from db.views import VIEWS, drop_views, grant, make_views
 from tests.spooling import NOON
@@ -50,6 +50,17 @@ def test_both_databases_answer_alike(filled: Engine) -> None:
     assert 3 <= row["seconds"] <= 10
     (delivery,) = rows(filled, "SELECT * FROM results_deliveries ORDER BY id LIMIT 1")
     assert delivery["seconds"] == 13.0
+
+
+def test_a_corrected_report_is_told_with_its_reader(filled: Engine) -> None:
+    with transaction(filled) as session:
+        session.get_one(Analysis, 1).reading = {"reader": "dr.x", "value": "negative", "remark": ""}
+
+    found = rows(
+        filled, "SELECT corrected, corrected_by FROM results WHERE revision = 1 ORDER BY complete_at"
+    )
+
+    assert [tuple(row.values()) for row in found[:2]] == [("negative", "dr.x"), (None, None)]
 
 
 def test_every_view_is_described_with_all_its_columns(engine: Engine) -> None:
