@@ -56,9 +56,7 @@ def test_a_corrected_report_is_told_with_its_reader(filled: Engine) -> None:
     with transaction(filled) as session:
         session.get_one(Analysis, 1).reading = {"reader": "dr.x", "value": "negative", "remark": ""}
 
-    found = rows(
-        filled, "SELECT corrected, corrected_by FROM results ORDER BY complete_at"
-    )
+    found = rows(filled, "SELECT corrected, corrected_by FROM results ORDER BY complete_at")
 
     assert [tuple(row.values()) for row in found[:2]] == [("negative", "dr.x"), (None, None)]
 
