@@ -14,7 +14,7 @@ from lungnode.shown_maps import MAPS_FILE
 from tests.bench import NOON, Bench
 from tests.databases import new_sqlite
 from tests.disks import Disks, SmallDisk
-from worker.room import LEAST_BYTES, WAIT_S
+from worker.room import FULL_WAIT_S, LEAST_BYTES
 
 MEGABYTES = LEAST_BYTES // 1_000_000 + 20
 
@@ -63,7 +63,7 @@ def test_a_disk_that_fills_while_results_are_written_costs_no_attempt_and_leaves
         assert bench.analyse() == []
         row = bench.row(row_id)
         assert (row.state, row.attempts) == ("queued", 0)
-        assert row.due_at == bench.now + timedelta(seconds=WAIT_S)
+        assert row.due_at == bench.now + timedelta(seconds=FULL_WAIT_S)
         assert "No space left on device" in row.reason
         assert bench.files() == {"filler"}, attempt
         disk.make_room()

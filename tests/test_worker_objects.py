@@ -25,7 +25,7 @@ from tests.stores import ObjectServer
 from tests.web import Web
 from worker.courier import deliver_row
 from worker.hold import Node
-from worker.room import WAIT_S
+from worker.room import AWAY_WAIT_S
 from worker.run import Analyst
 
 SLICES = 14
@@ -132,7 +132,7 @@ def test_an_analysis_that_finds_the_store_away_waits_without_an_attempt_spent(
     assert (row.state, row.attempts) == ("queued", 0)
     assert row.reason.startswith("The object store s3://")
 
-    hosts.clerk.clock.pass_s(WAIT_S)
+    hosts.clerk.clock.pass_s(AWAY_WAIT_S)
     hosts.server.revive()
     assert hosts.analyse() != []
     assert hosts.analysis().attempts == 1

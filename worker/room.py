@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,10 @@ from lungnode.store import Store, StoreAwayError
 
 # An analysis writes less: each destination's outputs have at most 20 MB, and most destinations share them.
 LEAST_BYTES: Final = 60_000_000
-WAIT_S: Final = 30.0  # until a study is tried again that found the disk full
+# Until a study is tried again. Nothing is claimed while the disk is full, so to ask soon costs nothing; a
+# store is asked by each study that waits for it.
+FULL_WAIT_S: Final = 5.0
+AWAY_WAIT_S: Final = 30.0
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -41,18 +45,26 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
-def why_wait(error: BaseException, archive: Store) -> str:
-    """Return why work waits through no fault of its own; empty: it failed."""
+@dataclass(frozen=True)
+class Wait:
+    """Why work waits through no fault of its own, and for how long."""
+
+    reason: str
+    seconds: float
+
+
+def why_wait(error: BaseException, archive: Store) -> Wait | None:
+    """Return why work waits; None: it failed."""
     if is_full(error):
-        return f"The disk was full: {error}"
+        return Wait(f"The disk was full: {error}", FULL_WAIT_S)
     if isinstance(error, StoreAwayError):
-        return str(error)
+        return Wait(str(error), AWAY_WAIT_S)
     if isinstance(error, UnavailableError):  # a file cannot be read: is any there?
         try:
             archive.check()
         except StoreAwayError as away:
-            return str(away)
-    return ""
+            return Wait(str(away), AWAY_WAIT_S)
+    return None
 
 
 def _written(settings: Settings) -> list[Path]:

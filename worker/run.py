@@ -31,7 +31,7 @@ from worker.making import compose_results, failed_finding, gray_of
 from worker.models import InTurn, Loader, WarmModel
 from worker.result import StudyFinding, Verdict
 from worker.results import Staged, add_deliveries, commit, discard, stage
-from worker.room import WAIT_S, check_room, why_wait
+from worker.room import Wait, check_room, why_wait
 from worker.shadow import Analysed, Shadow
 from worker.statistics import input_statistics
 from worker.study import Revision, read_revision
@@ -100,9 +100,9 @@ class Analyst:
                 give_back(session, held, node.clock())
             _LOG.info("analysis %s of %s put back", held.row_id, revision.study_instance_uid)
         except Exception as error:  # noqa: BLE001 - no study may stop the worker; its row keeps the traceback
-            why = why_wait(error, self._node.archive)
-            if why:
-                self._put_off(held, revision, why)
+            wait = why_wait(error, self._node.archive)
+            if wait:
+                self._put_off(held, revision, wait)
             else:
                 self._fail(held, revision, error)
         return []
@@ -184,12 +184,12 @@ class Analyst:
             "reason": finding.reason,
         }
 
-    def _put_off(self, held: Claim, revision: Revision, reason: str) -> None:
+    def _put_off(self, held: Claim, revision: Revision, wait: Wait) -> None:
         """Let a study wait that found the disk full or the store away, without an attempt spent."""
-        later = self._node.clock() + timedelta(seconds=WAIT_S)
+        later = self._node.clock() + timedelta(seconds=wait.seconds)
         with transaction(self._node.engine) as session:
-            give_back(session, held, later, {"reason": reason})
-        _LOG.error("analysis %s of %s waits: %s", held.row_id, revision.study_instance_uid, reason)
+            give_back(session, held, later, {"reason": wait.reason})
+        _LOG.error("analysis %s of %s waits: %s", held.row_id, revision.study_instance_uid, wait.reason)
 
     def _fail(self, held: Claim, revision: Revision, error: Exception) -> None:
         # The message may quote the data set, so it goes into the row and not into the log.
