@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
+from time import sleep
 
 import pytest
 from pydicom import Dataset
@@ -12,10 +13,12 @@ from pydicom import Dataset
 from daemon.clerk.main import Clerk
 from db.models import CommitmentTransaction, Confirmation, Delivery
 from db.session import transaction
-from lungnode.commitment import PUSH_MODEL
+from lungnode.commitment import PUSH_MODEL, Commitment, Reference
+from lungnode.scu.commitment import committing
 from lungnode.settings import CommitmentSettings, Settings
 from tests.committing import STUDY_ROOT_FIND, Archive, archive
 from tests.couriers import LIMITS, NOON, Courier, MakeCourier, dimse
+from tests.dicom_wire import CT_IMAGE_STORAGE
 from tests.nodes import wait_for
 from tests.receiving import RunningReceiver, running_receiver
 from worker.confirm import confirm_due, confirm_row
@@ -126,6 +129,21 @@ def test_a_report_on_the_same_association_commits_the_delivery(
 
     assert (row.state, row.method, it.delivery().state) == ("confirmed", "commitment", "committed")
     assert wait_for(lambda: peer.answers) == [0x0000]
+
+
+def test_the_association_stays_until_the_answer_to_a_report_has_left() -> None:
+    told = Event()
+
+    def take(_report: Commitment) -> None:
+        told.set()
+        sleep(1)  # whoever waits for what is told goes on before the peer has its answer
+
+    with archive(reports_to=0) as peer:
+        with committing(dimse(peer.port), "LUNGNODE", take) as scp:
+            scp.request(Commitment("2.25.1", (Reference(CT_IMAGE_STORAGE, "2.25.2"),)))
+            scp.linger(60.0, told.wait)
+
+        assert wait_for(lambda: peer.answers) == [0x0000]
 
 
 def test_lingering_for_a_report_ends_when_it_has_come_elsewhere(

@@ -139,12 +139,12 @@ def _request(node: Node, held: Claim, question: _Question) -> None:
     calling = question.calling_ae_title
     with committing(question.destination, calling, lambda report: _take(node, report)) as scp:
         scp.request(Commitment(transaction_uid, asked))
-        if _await(node, held, question):
-            scp.linger(node.settings.commitment.linger_s, lambda: _is_told(node, held))
+        _await(node, held, question)
+        scp.linger(node.settings.commitment.linger_s, lambda: _is_told(node, held))
 
 
-def _await(node: Node, held: Claim, question: _Question) -> bool:
-    """Wait for the report, to a limit; False when it has come already."""
+def _await(node: Node, held: Claim, question: _Question) -> None:
+    """Let the row wait for the report, to a limit, unless that has come already."""
     wait = timedelta(seconds=node.settings.commitment.answer_s)
     values: dict[str, Any] = {
         "state": ConfirmationState.AWAITING,
@@ -155,7 +155,7 @@ def _await(node: Node, held: Claim, question: _Question) -> bool:
     if question.may_query:
         values |= {"method": ConfirmationMethod.QUERY, "attempts": 0}
     with transaction(node.engine) as session:
-        return finish(session, held, values)
+        finish(session, held, values)
 
 
 def _take(node: Node, report: Commitment) -> None:

@@ -32,6 +32,7 @@ TRANSFER_SYNTAXES: Final[list[str | UID]] = [ExplicitVRLittleEndian, ImplicitVRL
 _LOOK_S: Final = 0.25
 # Source: PS3.7 Annex C. What asking again will not change.
 _PERMANENT: Final = (0x0112, 0x0114, 0x0115, 0x0118, 0x0119, 0x0122, 0x0123, 0x0124, 0x0211, 0x0212)
+_SUCCESS: Final = 0x0000
 _PROCESSING_FAILURE: Final = 0x0110
 _INVALID_ARGUMENT_VALUE: Final = 0x0115
 
@@ -41,8 +42,9 @@ class _Reports:
 
     def __init__(self, take: Callable[[Commitment], None]) -> None:
         self._take = take
-        self._is_taken = False
-        self.is_answered = Event()
+        self._answer: int | None = None  # of a report; it has not left
+        self.is_busy = False  # with a report whose answer has not left
+        self.is_answered = Event()  # one was taken, and its peer knows
 
     @property
     def handlers(self) -> list[EventHandlerType]:
@@ -50,30 +52,36 @@ class _Reports:
         return [(evt.EVT_N_EVENT_REPORT, self._on_report), (evt.EVT_PDU_SENT, self._on_sent)]
 
     def _on_report(self, event: evt.Event) -> tuple[int, None]:
+        self.is_busy = True
+        self._answer = self._answer_to(event)
+        return self._answer, None
+
+    def _answer_to(self, event: evt.Event) -> int:
         request: Any = event.request
         content = request.EventInformation.getvalue() if request.EventInformation else b""
         try:
             self._take(decode_report(content, str(event.context.transfer_syntax)))
         except UnusableError:
-            return _INVALID_ARGUMENT_VALUE, None
+            return _INVALID_ARGUMENT_VALUE
         except UnavailableError:
-            return _PROCESSING_FAILURE, None  # so that it reports again
-        self._is_taken = True
-        return 0x0000, None
+            return _PROCESSING_FAILURE  # so that it reports again
+        return _SUCCESS
 
     def _on_sent(self, _event: evt.Event) -> None:
-        # Releasing before the answer has left would cut the peer off.
-        if self._is_taken:
+        if self._answer is None:
+            return
+        if self._answer == _SUCCESS:
             self.is_answered.set()
+        self._answer, self.is_busy = None, False
 
 
 class CommitmentScp:
     """An open association with a peer that offers storage commitment."""
 
-    def __init__(self, peer: Peer, association: Association, is_reported: Event) -> None:
+    def __init__(self, peer: Peer, association: Association, reports: _Reports) -> None:
         self._peer = peer
         self._association = association
-        self._is_reported = is_reported
+        self._reports = reports
 
     def request(self, commitment: Commitment) -> None:
         """Ask for the commitment of instances; afterwards the peer owes us a report.
@@ -96,10 +104,16 @@ class CommitmentScp:
             raise UnusableError(text) if status in _PERMANENT else UnavailableError(text)
 
     def linger(self, seconds: float, is_told: Callable[[], bool]) -> None:
-        """Stay at most `seconds` for a report on this association; `is_told` says that it came elsewhere."""
+        """Stay at most `seconds` for a report on this association, until `is_told` says that one came.
+
+        An answer to one that came here leaves first: releasing before would cut the peer off.
+        """
         deadline = monotonic() + seconds
-        while self._association.is_established and monotonic() < deadline and not is_told():
-            if self._is_reported.wait(_LOOK_S):
+        while self._association.is_established:
+            is_over = monotonic() >= deadline or is_told()
+            if is_over and not self._reports.is_busy:  # in this order: what came here was busy before it told
+                return
+            if self._reports.is_answered.wait(_LOOK_S):
                 return
 
 
@@ -122,4 +136,4 @@ def committing(
     reports = _Reports(take)
     contexts = [build_context(PUSH_MODEL, TRANSFER_SYNTAXES)]
     with associated(peer, calling_ae_title, contexts, handlers=reports.handlers) as association:
-        yield CommitmentScp(peer, association, reports.is_answered)
+        yield CommitmentScp(peer, association, reports)
