@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -95,6 +95,19 @@ def stop(process: "subprocess.Popen[bytes]", limit_s: float = 60.0) -> int:
         process.kill()
         process.wait()
         raise
+
+
+def lives(pid: int) -> bool:
+    """Tell whether a process is more than a name. Source: proc(5), state Z."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except _ENDED:
+        return False
+
+
+def wait_for_end(pids: Iterable[int]) -> None:
+    """Wait until nothing is left of processes, not even their names."""
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), what="the end of all")
 
 
 def children(pid: int) -> dict[int, str]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.nodes import children, wait_for
+from tests.nodes import children, lives, wait_for
 
 BINARIES: Final = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -61,7 +61,7 @@ class PostgreSQL:
         for pid in (first, *children(first)) if first else ():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not _lives(first), what="the server's end")
+        wait_for(lambda: not lives(first), what="the server's end")
         # Where nobody takes leave of orphans, its number stays in use, and the next one would not start.
         for name in ("data/postmaster.pid", ".s.PGSQL.5432.lock"):
             (self._folder / name).unlink(missing_ok=True)
@@ -76,14 +76,6 @@ class PostgreSQL:
         subprocess.run(
             command, user=self._account, cwd=self._folder, check=True, stdout=subprocess.DEVNULL, timeout=60
         )
-
-
-def _lives(pid: int) -> bool:
-    """Tell whether a process is more than a name. Source: proc(5), state Z."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _unprivileged_account() -> str | None:

@@ -58,9 +58,7 @@ def test_a_port_that_is_taken_is_said_by_name_and_served_once_it_is_free(tmp_pat
         port = other.getsockname()[1]
         setting = {"LUNGNODE_RECEIVER__PORT": str(port), "LUNGNODE_RECEIVER__HOST": "127.0.0.1"}
         with lungnode(tmp_path / "data", "up", environment=setting, log=log) as node:
-            wait_for(
-                lambda: "receive ended with exit code 1" in log.read_text(), limit_s=60, what="the complaint"
-            )
+            wait_for(lambda: "receive ended with exit code 1" in log.read_text(), what="the complaint")
             other.close()
             wait_for(lambda: "For research use only" in log.read_text(), limit_s=60, what="the receiver")
             assert stop(node) == 0

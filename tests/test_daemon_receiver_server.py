@@ -14,6 +14,7 @@ import pytest
 from daemon.receiver.dimse import Status
 from tests.dicom_wire import ABORT, Peer, associate_request, pdu, pdv, store_command, store_message
 from tests.disks import Disks
+from tests.nodes import lives
 from tests.receiving import (
     RunningReceiver,
     an_instance,
@@ -344,14 +345,7 @@ def test_children_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> Non
 
         receiver.process.kill()
 
-        wait_until(lambda: not any(map(_is_alive, children)), "a child lives on")
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        wait_until(lambda: not any(map(lives, children)), "a child lives on")
 
 
 def test_counts_are_logged_on_request(tmp_path: Path) -> None:

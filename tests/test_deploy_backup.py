@@ -27,7 +27,7 @@ from tests.command_line import CommandLine
 from tests.databases import copied
 from tests.faults.invariants import lost
 from tests.faults.scanner import send_study
-from tests.nodes import children, command, lungnode, variables, wait_for
+from tests.nodes import children, command, lungnode, variables, wait_for, wait_for_end
 
 Variables = dict[str, str]
 SLICES = 16
@@ -106,9 +106,7 @@ def destroyed(data: Path, settings: Variables, *arguments: str) -> Iterator[None
         yield
         family = children(process.pid)
         process.send_signal(signal.SIGKILL)
-    wait_for(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), what="the end of its processes"
-    )
+    wait_for_end(family)
 
 
 def live_and_die(data: Path, settings: Variables, backups: Path, studies: Sequence[PhantomStudy]) -> Scanner:
@@ -119,7 +117,7 @@ def live_and_die(data: Path, settings: Variables, backups: Path, studies: Sequen
     settings = settings | {"LUNGNODE_RECEIVER__PORT": "0"}
     with ExitStack() as stack:
         stack.enter_context(destroyed(data, settings, "receive"))
-        wait_for((data / "receiver.json").exists, limit_s=60, what="the receiver")
+        wait_for((data / "receiver.json").exists, what="the receiver")
         scanner = Scanner(json.loads((data / "receiver.json").read_text())["port"])
         scanner.send(studies[0])
         # Now, so that it finds the whole study, however slowly that was sent.

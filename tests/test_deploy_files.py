@@ -260,7 +260,6 @@ def test_orthanc_reads_its_example(tmp_path: Path) -> None:
         called = ["echoscu", "-aec", "ORTHANC", "127.0.0.1", str(dicom)]
         wait_for(
             lambda: subprocess.run(called, capture_output=True, check=False).returncode == 0,
-            limit_s=60,
             what="Orthanc",
         )
     finally:

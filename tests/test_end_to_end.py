@@ -31,7 +31,7 @@ from db.models import Analysis, AnalysisState, DeliveryState, Role, Study
 from db.queries import get_study, list_instances
 from db.session import open_engine, transaction
 from lungnode.phantom import PhantomStudy, phantom_study
-from tests.nodes import children, command, lungnode, stop, variables, wait_for
+from tests.nodes import children, command, lungnode, stop, variables, wait_for, wait_for_end
 from tests.orthanc import Orthanc, free_port, running_orthanc
 from tests.platforms import ONE_MACHINE, SERVICES, Platform, platform_named
 
@@ -174,7 +174,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, platform: Platform, orthanc: 
     options = ("up", "--config", str(folder / "lungnode.toml"))
     environment = platform.settings | {"LUNGNODE_WEB__ENABLED": "true"}
     with lungnode(data, *options, environment=environment, log=folder / "log") as process:
-        wait_for((data / "receiver.json").exists, limit_s=60, what="the receiver")
+        wait_for((data / "receiver.json").exists, what="the receiver")
         engine = open_engine(platform.database_of(data))
         yield Node(data, port, process, engine, orthanc, down, platform)
         engine.dispose()
@@ -464,7 +464,7 @@ def test_sigterm_stops_everything_and_puts_the_running_analysis_back(
 
     assert stop(node.process) == 0
 
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), what="the end of all")
+    wait_for_end(family)
     (row,) = node.analyses(study.study_instance_uid)
     assert (row.state, row.attempts) == (AnalysisState.QUEUED, 0)
 

@@ -129,7 +129,7 @@ def test_every_program_of_a_node_gives_signs_of_life_and_none_is_left_when_it_st
             limit_s=120,
             what="all of them",
         )
-        assert stop(node, limit_s=60) == 0
+        assert stop(node) == 0
 
     assert list((tmp_path / "health").iterdir()) == []
 

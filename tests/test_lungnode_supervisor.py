@@ -10,7 +10,7 @@ import pytest
 
 from lungnode.errors import UnavailableError
 from lungnode.supervisor import Role, Supervisor, sole_owner
-from tests.nodes import children, variables, wait_for
+from tests.nodes import children, lives, variables, wait_for
 
 SLEEPER = Role("sleeper", ("sleep", "1000"))
 STUBBORN = """
@@ -49,8 +49,18 @@ class Clock:
         return self.now
 
 
+STRANGERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _know_strangers() -> None:
+    """Know the children that tests before these left: a pool of processes, say."""
+    STRANGERS.clear()
+    STRANGERS.update(children(os.getpid()))
+
+
 def living() -> set[int]:
-    return set(children(os.getpid()))
+    return set(children(os.getpid())) - STRANGERS
 
 
 def ended() -> bool:
@@ -112,15 +122,8 @@ def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children(tmp_path: 
     supervisor.stop()
 
     assert living() == set()
-    wait_for(lambda: not any(_lives(pid) for pid in grandchildren), what="the grandchildren's end")
+    wait_for(lambda: not any(lives(pid) for pid in grandchildren), what="the grandchildren's end")
     assert len(grandchildren) == 1
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_what_serves_the_others_ends_after_them(tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_children_do_not_outlive_a_supervisor_that_is_killed() -> None:
         orphan = wait_for(lambda: next(iter(children(supervisor.pid)), None), what="the child")
         supervisor.kill()
 
-    wait_for(lambda: not _lives(orphan), what="the child's end")
+    wait_for(lambda: not lives(orphan), what="the child's end")
 
 
 def test_a_folder_has_one_owner_who_is_named_and_the_next_after_it(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("node") / "pacs"
     folder.mkdir()
     standin = subprocess.Popen((sys.executable, "-m", "lungnode.standin", str(folder)), env=variables())
-    wait_for((folder / "port.json").exists, limit_s=60, what="the stand-in PACS")
+    wait_for((folder / "port.json").exists, what="the stand-in PACS")
     yield folder
     stop(standin)
 
@@ -143,7 +143,7 @@ def story(pacs: Path) -> Iterator[Story]:
     config.write_text(SETTINGS.format(pacs=json.loads((pacs / "port.json").read_text())["port"]))
     line = CommandLine()
     with lungnode(data, "up", "--config", str(config), log=pacs.parent / "log") as up:
-        wait_for((data / "receiver.json").exists, limit_s=60, what="the receiver")
+        wait_for((data / "receiver.json").exists, what="the receiver")
         yield Story(data, pacs.parent, up.pid, line)
     line.close()
 

@@ -219,7 +219,7 @@ def test_what_a_killed_build_left_is_cleared(cache: Cache, files: StudyFiles) ->
 def test_a_build_that_is_killed_goes_on_where_it_was(phantom: PhantomStudy, cache: Cache, done: int) -> None:
     count = 12
     with _building(phantom.paths[0].parent, cache.folder, count) as build:
-        wait_for(lambda: len(_done(cache)) >= done, limit_s=60, what=f"{done} studies in the cache")
+        wait_for(lambda: len(_done(cache)) >= done, what=f"{done} studies in the cache")
         helpers = list(children(build.pid))
         build.send_signal(signal.SIGKILL)
         build.wait()

@@ -125,11 +125,11 @@ def test_a_delivery_worker_survives_its_broker_and_ends_at_sigterm(node: Node) -
     ) as worker:
         with embedded_broker(node.settings):
             node.wake(first)
-            wait_for(lambda: node.is_stored(first), limit_s=60, what="the first delivery")
+            wait_for(lambda: node.is_stored(first), what="the first delivery")
         second = node.add_delivery()
         with embedded_broker(node.settings):
             node.wake(second)
-            wait_for(lambda: node.is_stored(second), limit_s=60, what="the second, through the new broker")
+            wait_for(lambda: node.is_stored(second), what="the second, through the new broker")
             assert stop(worker) == 0
 
     assert node.activities() == [("application started", DELIVERY), ("application stopped", DELIVERY)]
@@ -144,7 +144,7 @@ def test_a_worker_that_starts_before_the_tables_are_made_waits_for_them(tmp_path
         lungnode(tmp_path, "worker", "--queue", "delivery", log=log) as worker,
     ):
         found = "are not those of this version"
-        wait_for(lambda: log.exists() and found in log.read_text(), limit_s=60, what="the worker's look")
+        wait_for(lambda: log.exists() and found in log.read_text(), what="the worker's look")
         told = "waits: the database, or its tables"
         wait_for(lambda: what_is_wrong(file, ready=True) == told, what="the worker's sign of life")
 
@@ -152,7 +152,7 @@ def test_a_worker_that_starts_before_the_tables_are_made_waits_for_them(tmp_path
         upgrade(engine)
         engine.dispose()
 
-        wait_for(lambda: not what_is_wrong(file, ready=True), limit_s=60, what="the worker")
+        wait_for(lambda: not what_is_wrong(file, ready=True), what="the worker")
         assert stop(worker) == 0
 
 
@@ -197,13 +197,13 @@ def test_an_analysis_that_hangs_is_killed_at_its_limit_and_a_stopping_worker_wai
     file = file_of(tmp_path, "worker-analysis")
 
     with embedded_broker(bench.settings), lungnode(tmp_path, *arguments, environment=limit) as worker:
-        wait_for(lambda: not what_is_wrong(file, ready=True), limit_s=60, what="the worker")
+        wait_for(lambda: not what_is_wrong(file, ready=True), what="the worker")
         (hanging,) = children(worker.pid)
         wake(open_queue(bench.settings), ANALYSE_TASK, row_id)
         wait_for(lambda: bench.row(row_id).state == AnalysisState.RUNNING, limit_s=60, what="the analysis")
         with suppress(ProcessLookupError):
             os.kill(hanging, signal.SIGSTOP)
-        wait_for(lambda: set(children(worker.pid)) - {hanging}, limit_s=60, what="another process")
+        wait_for(lambda: set(children(worker.pid)) - {hanging}, what="another process")
         assert stop(worker, limit_s=30) == 0
 
     assert bench.row(row_id).state == AnalysisState.RUNNING  # until its lease runs out
@@ -220,7 +220,7 @@ def test_a_worker_whose_broker_dies_in_mid_analysis_takes_the_next_message(tmp_p
     with lungnode(tmp_path, "worker", "--queue", "analysis") as worker:
         with embedded_broker(bench.settings):
             wake(open_queue(bench.settings), ANALYSE_TASK, first)
-            wait_for(lambda: bench.row(first).state != AnalysisState.QUEUED, limit_s=60, what="the analysis")
+            wait_for(lambda: bench.row(first).state != AnalysisState.QUEUED, what="the analysis")
             (analysing,) = children(worker.pid)
             os.kill(analysing, signal.SIGSTOP)  # so that the broker dies before the analysis ends
         os.kill(analysing, signal.SIGCONT)

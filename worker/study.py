@@ -37,7 +37,7 @@ class Revision:
     predecessors: dict[str, tuple[Reference, ...]]  # the report of the revision before, by output group
     corrected: dict[str, str]  # attributes that outputs say instead of the files, by keyword
     withdrawn: str  # why its results would not count any more; empty: they do
-    reading: Reading | None = None  # of the last corrected report, this revision's or an earlier one's
+    reading: Reading | None  # of the last corrected report, this revision's or an earlier one's
 
 
 def read_revision(session: Session, analysis_id: int) -> Revision:

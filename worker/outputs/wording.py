@@ -20,8 +20,6 @@ _CONCLUSIONS: Final = {
     Verdict.NOT_APPLICABLE: "The study was not analysed: it is no axial CT of the chest.",
     Verdict.ERROR: "The analysis failed: no statement is made.",
 }
-
-
 _READ: Final = {
     Verdict.POSITIVE: f"Signs of {FINDING} seen by reader",
     Verdict.NEGATIVE: f"No signs of {FINDING} seen by reader",
